@@ -1,0 +1,36 @@
+/** The codes of the errors that this library throws or rejects with. */
+export type JobTrackerErrorCode =
+  /** An option is unknown or its value makes no sense. Thrown by `jobTracker()`. */
+  | 'INVALID_OPTION'
+  /** A parameter of one of the tracker's own routes makes no sense. Answered with 400. */
+  | 'INVALID_PARAMETER'
+  /** The folder cannot be created, read or written. */
+  | 'FOLDER_UNUSABLE'
+  /** Another process has the folder. */
+  | 'FOLDER_LOCKED'
+  /** A record could not be made durable. */
+  | 'NOT_STORED'
+  /** The tracker has been closed. */
+  | 'CLOSED';
+
+/** Every error that this library makes; what it stems from is in `cause`. */
+export class JobTrackerError extends Error {
+  override readonly name = 'JobTrackerError';
+  readonly code: JobTrackerErrorCode;
+
+  constructor(code: JobTrackerErrorCode, message: string, options?: { cause?: unknown }) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+/** The message of anything that was thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** The code of a Node.js system error (`ENOENT`, `ECONNREFUSED` ...), or undefined. */
+export function systemCodeOf(error: unknown): string | undefined {
+  const code = (error as NodeJS.ErrnoException | null | undefined)?.code;
+  return typeof code === 'string' ? code : undefined;
+}

@@ -1,0 +1,83 @@
+/** A record's life: waiting for a slot, at the backend, and one of two ends. The names are the A1111 extension's. */
+export const JOB_STATUSES = ['Pending', 'Processing', 'Completed', 'Failed'] as const;
+export type JobStatus = (typeof JOB_STATUSES)[number];
+
+export const BACKEND_NAMES = ['a1111', 'comfyui'] as const;
+export type BackendName = (typeof BACKEND_NAMES)[number];
+
+/**
+ * Why a job is Failed.
+ *
+ * - `backend`: the backend answered with an error, or with something that is not a whole answer
+ * - `unreachable`: no connection to the backend
+ * - `interrupted`: the gateway ended while the job ran
+ * - `cancelled`: somebody stopped it
+ * - `timeout`: it ran longer than `jobTimeout`
+ * - `not_stored`: the pictures were made, but could not be kept (disk full, no rights)
+ * - `empty`: a whole answer without a picture in it
+ */
+export type JobErrorCode =
+  | 'backend'
+  | 'unreachable'
+  | 'interrupted'
+  | 'cancelled'
+  | 'timeout'
+  | 'not_stored'
+  | 'empty';
+
+export interface JobError {
+  readonly code: JobErrorCode;
+  readonly message: string;
+  /** The HTTP status that the backend answered, where it did. */
+  readonly status?: number;
+}
+
+/** The small top-level fields of a generation request. An integer that JavaScript cannot hold is kept as its text. */
+export type RequestFields = Readonly<Record<string, string | number | boolean>>;
+
+/**
+ * What is kept about one tracked generation request: one line of jobs.json. A job is never changed in place; a store
+ * replaces it by a new object.
+ */
+export interface Job {
+  /** 8 characters of A-Z, a-z, 0-9. */
+  readonly id: string;
+  /** `''` where the request has none. */
+  readonly prompt: string;
+  /** The caller's address as Express's `req.ip` has it. */
+  readonly ip: string;
+  /** Whole unix seconds at which the job was recorded. */
+  readonly timestamp: number;
+  readonly status: JobStatus;
+  /**
+   * The images in the answer's order, relative to the output folder and with forward slashes. A job that was carried
+   * over from the A1111 extension has the paths that the extension wrote, mostly absolute ones.
+   */
+  readonly output_paths: readonly string[];
+  readonly backend: BackendName;
+  /** The request's path below the mount, without its query: `/sdapi/v1/txt2img`. */
+  readonly path: string;
+  readonly request?: RequestFields;
+  /** Unix seconds with three decimals: when the backend got the request. */
+  readonly started_at?: number;
+  /** Unix seconds with three decimals. */
+  readonly finished_at?: number;
+  readonly error?: JobError;
+  /** The file with the rest of the answer, relative to the output folder. */
+  readonly sidecar?: string;
+}
+
+/** A change to a job; its id, and what was known when it was made, never change. */
+export type JobChange = Partial<
+  Pick<Job, 'status' | 'output_paths' | 'started_at' | 'finished_at' | 'error' | 'sidecar'>
+>;
+
+/** True once a job has ended, well or not. */
+export function isFinished(job: Pick<Job, 'status'>): boolean {
+  return job.status === 'Completed' || job.status === 'Failed';
+}
+
+/** Unix seconds with three decimals. */
+export function unixSeconds(timeMs: number = Date.now()): number {
+  return Math.round(timeMs) / 1000;
+}
