@@ -1,0 +1,260 @@
+import { messageOf } from '../errors.js';
+import { Spool } from '../http/spool.js';
+import { writeSidecar } from '../images/answer-sidecar.js';
+import type { AnswerImage, AnswerSummary } from '../images/answer-summary.js';
+import { Base64ImageReader } from '../images/base64-image-reader.js';
+import { ImageIntake, type IntakeOutcome } from '../images/image-intake.js';
+import type { JobError } from '../job.js';
+import { memberEdits } from '../json/member-edits.js';
+import { applyEdits, editedText, type TextEdit } from '../json/text-edits.js';
+import { TopLevelMembers } from '../json/top-level-members.js';
+import type { AnswerCapture, CapturedAnswer, CaptureOptions } from './backend.js';
+
+/** So many decoded bytes may wait for the disk before the backend has to. */
+const MAX_WAITING_BYTES = 4 * 1024 * 1024;
+/** A disk that takes nothing for so long is given up: the answer goes on to the client all the same. */
+const STALLED_AFTER_MS = 5_000;
+/** SillyTavern sends its password for A1111 inside the body, and a fork may repeat it. */
+const SECRET_PARAMETERS = ['auth', 'url'];
+
+interface ReadImage {
+  readonly image: AnswerImage;
+  /** undefined where the string was no base64. */
+  readonly outcome: Promise<IntakeOutcome> | undefined;
+}
+
+/** Takes the images out of an answer of txt2img or img2img: `{"images": ["<base64>", ...], "parameters", "info"}`. */
+export class Automatic1111Answer implements AnswerCapture {
+  readonly #options: CaptureOptions;
+  readonly #reader: Base64ImageReader;
+  readonly #text: Spool;
+  /** The text once more, where the client's answer is made of it. */
+  readonly #heldText: Buffer[] = [];
+  readonly #members = new TopLevelMembers();
+  readonly #read: ReadImage[] = [];
+  #intake: ImageIntake | undefined;
+  #waitingBytes = 0;
+  #accepting = true;
+  #stallTimer: NodeJS.Timeout | undefined;
+  #givenUp = false;
+  #over = false;
+  onAccepting: () => void = () => {};
+
+  constructor(options: CaptureOptions) {
+    this.#options = options;
+    this.#text = new Spool({ directory: options.spoolDirectory, memoryBytes: 256 * 1024 });
+    this.#reader = new Base64ImageReader({
+      text: (bytes) => this.#takeText(bytes),
+      imageStart: () => {},
+      imageData: (index, bytes, release) => this.#takeImage(index, bytes, release),
+      imageEnd: (_index, image) => this.#endImage(image),
+    });
+  }
+
+  get accepting(): boolean {
+    return this.#accepting;
+  }
+
+  write(chunk: Buffer): void {
+    this.#reader.write(chunk);
+  }
+
+  async end(): Promise<CapturedAnswer> {
+    const summary = this.#close();
+    const outcomes = await this.#outcomes();
+    const output_paths = keptPaths(outcomes);
+    const problem = problemOf(summary, this.#read, outcomes, this.#givenUp);
+    // An answer without images has nothing to give again.
+    if (output_paths.length === 0 || !summary.json.complete) {
+      await this.#text.close();
+      return { output_paths, ...(problem && { problem }) };
+    }
+    try {
+      const sidecar = await this.#writeSidecar(summary, outcomes);
+      return { output_paths, sidecar, ...(problem && { problem }) };
+    } catch (error) {
+      const message = `The rest of the answer could not be kept: ${messageOf(error)}`;
+      return { output_paths, problem: problem ?? { code: 'not_stored', message } };
+    } finally {
+      await this.#text.close();
+    }
+  }
+
+  async breakOff(): Promise<CapturedAnswer> {
+    if (!this.#over) this.#close();
+    const output_paths = keptPaths(await this.#outcomes());
+    await this.#text.close();
+    return { output_paths };
+  }
+
+  clientAnswer(): Buffer | undefined {
+    if (!this.#options.imagesUnwanted) return undefined;
+    const text = Buffer.concat(this.#heldText);
+    const images = this.#members.get('images');
+    const parameters = this.#members.get('parameters');
+    if (!this.#members.whole || !images) return text;
+    const edits: TextEdit[] = [{ start: images.start, end: images.end, text: '[]' }];
+    if (parameters?.text !== undefined) {
+      const echoed = membersOf(parameters.text);
+      if (echoed.get('send_images')) {
+        for (const edit of memberEdits(echoed, { send_images: false })) {
+          edits.push({ ...edit, start: parameters.start + edit.start, end: parameters.start + edit.end });
+        }
+      }
+    }
+    return editedText(text, edits.sort((a, b) => a.start - b.start));
+  }
+
+  #close(): AnswerSummary {
+    this.#over = true;
+    const summary = this.#reader.end();
+    this.#members.end();
+    clearTimeout(this.#stallTimer);
+    return summary;
+  }
+
+  #takeText(bytes: Buffer): void {
+    // What came is a view of a chunk that is mostly images.
+    const text = Buffer.from(bytes);
+    this.#members.write(text);
+    this.#text.push(text);
+    if (this.#options.imagesUnwanted) this.#heldText.push(text);
+  }
+
+  #takeImage(index: number, bytes: Buffer, release: () => void): void {
+    if (this.#givenUp) {
+      release();
+      return;
+    }
+    const { images, stem } = this.#options;
+    this.#intake ??= new ImageIntake(images, `${stem}-${index}`, (sizeBytes) => this.#taken(sizeBytes));
+    this.#waitingBytes += bytes.length;
+    this.#intake.push(bytes, release);
+    if (this.#waitingBytes > MAX_WAITING_BYTES) {
+      this.#accepting = false;
+      this.#stallTimer ??= setTimeout(() => this.#giveUp(), STALLED_AFTER_MS).unref();
+    }
+  }
+
+  #taken(sizeBytes: number): void {
+    this.#waitingBytes -= sizeBytes;
+    this.#stallTimer?.refresh();
+    if (this.#waitingBytes <= MAX_WAITING_BYTES / 2) this.#accept();
+  }
+
+  #accept(): void {
+    if (this.#accepting) return;
+    this.#accepting = true;
+    clearTimeout(this.#stallTimer);
+    this.#stallTimer = undefined;
+    this.onAccepting();
+  }
+
+  #giveUp(): void {
+    this.#givenUp = true;
+    this.#accept();
+  }
+
+  #endImage(image: AnswerImage): void {
+    const intake = this.#intake;
+    this.#intake = undefined;
+    let outcome: Promise<IntakeOutcome> | undefined;
+    if (this.#givenUp) {
+      void intake?.discard();
+    } else if (image.verdict === 'whole' && intake) {
+      outcome = intake.finish();
+    } else {
+      void intake?.discard();
+      if (image.verdict !== 'not-base64') outcome = Promise.resolve({ kind: 'truncated' });
+    }
+    this.#read.push({ image, outcome });
+  }
+
+  async #outcomes(): Promise<(IntakeOutcome | undefined)[]> {
+    return await Promise.all(this.#read.map(({ outcome }) => outcome));
+  }
+
+  async #writeSidecar(summary: AnswerSummary, outcomes: (IntakeOutcome | undefined)[]): Promise<string> {
+    const { images: store, stem, jobId, contentType } = this.#options;
+    const secrets = this.#secretEdits();
+    const images = this.#read.flatMap(({ image }, i) => {
+      const outcome = outcomes[i];
+      if (outcome?.kind !== 'kept') return [];
+      const escaped = image.escapedSlashes ? ({ escaped_slashes: true } as const) : {};
+      return [{ path: outcome.path, at: image.textOffset, ...escaped }];
+    });
+    const cut = this.#read.filter(({ image }) => image.sizeBytes > 0).length;
+    const { info, parameters } = summary;
+    return await writeSidecar(
+      store,
+      stem,
+      {
+        id: jobId,
+        status: 200,
+        ...(contentType === undefined ? {} : { content_type: contentType }),
+        exact: secrets.length === 0 && images.length === cut && this.#read.every(({ image }) => image.exact),
+        images,
+        members: {
+          ...(info && { info: [info.start, info.end] as const }),
+          ...(parameters && { parameters: [parameters.start, parameters.end] as const }),
+        },
+        text_bytes: summary.textBytes,
+      },
+      applyEdits(this.#textChunks(), secrets),
+    );
+  }
+
+  async *#textChunks(): AsyncGenerator<Buffer> {
+    for (let chunk = await this.#text.next(); chunk; chunk = await this.#text.next()) yield chunk;
+  }
+
+  /** Secrets are blanked, with white space in their place, so that all offsets stay right. */
+  #secretEdits(): TextEdit[] {
+    const parameters = this.#members.get('parameters');
+    if (parameters?.text === undefined) return [];
+    const echoed = membersOf(parameters.text);
+    return SECRET_PARAMETERS.flatMap((name) => {
+      const secret = echoed.get(name);
+      if (!secret || secret.end - secret.start <= 2) return [];
+      const text = '""'.padEnd(secret.end - secret.start);
+      return [{ start: parameters.start + secret.start, end: parameters.start + secret.end, text }];
+    }).sort((a, b) => a.start - b.start);
+  }
+}
+
+function membersOf(text: string): TopLevelMembers {
+  const members = new TopLevelMembers();
+  members.write(Buffer.from(text));
+  members.end();
+  return members;
+}
+
+function keptPaths(outcomes: readonly (IntakeOutcome | undefined)[]): string[] {
+  return outcomes.flatMap((outcome) => (outcome?.kind === 'kept' ? [outcome.path] : []));
+}
+
+/** Why a job with this answer is not Completed; undefined where it is. */
+function problemOf(
+  summary: AnswerSummary,
+  read: readonly ReadImage[],
+  outcomes: readonly (IntakeOutcome | undefined)[],
+  givenUp: boolean,
+): JobError | undefined {
+  if (givenUp) return { code: 'not_stored', message: `The disk took nothing for ${STALLED_AFTER_MS / 1000} s` };
+  for (const [i, outcome] of outcomes.entries()) {
+    if (outcome?.kind === 'failed') {
+      return { code: 'not_stored', message: `images[${i}] could not be kept: ${outcome.message}` };
+    }
+  }
+  const bad = (message: string): JobError => ({ code: 'backend', message, status: 200 });
+  if (!summary.json.complete) return bad(`The answer is not whole JSON: ${summary.json.reason}`);
+  const truncated = outcomes.findIndex((outcome) => outcome?.kind === 'truncated');
+  if (truncated !== -1) return bad(`images[${truncated}] ends too early`);
+  const unreadable = read.findIndex(({ image }) => image.verdict === 'not-base64' && !image.exact);
+  if (unreadable !== -1) return bad(`images[${unreadable}] is not base64`);
+  if (keptPaths(outcomes).length > 0) return undefined;
+  if (read.length > 0) return bad('images[0] is not base64');
+  const message =
+    summary.imagesMember === 'array' ? 'The answer has no image in it' : 'The answer has no array `images`';
+  return { code: 'empty', message, status: 200 };
+}

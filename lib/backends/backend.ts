@@ -1,0 +1,75 @@
+import type { ImageStore } from '../images/image-store.js';
+import type { BackendName, JobError, RequestFields } from '../job.js';
+import type { TopLevelMembers } from '../json/top-level-members.js';
+
+/** What a generation request says of itself. */
+export interface RequestFacts {
+  /** `''` where there is none. */
+  readonly prompt: string;
+  readonly fields: RequestFields;
+  /** The client wants no images in its answer. */
+  readonly imagesUnwanted: boolean;
+}
+
+export interface CaptureOptions {
+  readonly images: ImageStore;
+  /** What the names of the job's files begin with: `2026-11-22/Ab12Cd34`. */
+  readonly stem: string;
+  readonly jobId: string;
+  readonly contentType: string | undefined;
+  /** For requests whose client wants no images: the answer is held, and given without them at the end. */
+  readonly imagesUnwanted: boolean;
+  /** The folder for what does not fit into memory. */
+  readonly spoolDirectory: string;
+}
+
+/** What was kept of a whole answer. */
+export interface CapturedAnswer {
+  /** The whole images, in the answer's order, under their final names. */
+  readonly output_paths: readonly string[];
+  readonly sidecar?: string;
+  /** Why the job is not Completed, where it is not. */
+  readonly problem?: JobError;
+}
+
+/** Takes the images out of a 2xx answer as it passes. */
+export interface AnswerCapture {
+  /** Takes the next bytes. Never throws. */
+  write(chunk: Buffer): void;
+  /** False while the disk lags behind. */
+  readonly accepting: boolean;
+  /** Called when `accepting` turns true again. */
+  onAccepting: () => void;
+  /** The answer is over, whole as far as HTTP can tell. Never rejects. */
+  end(): Promise<CapturedAnswer>;
+  /** What the client gets, after `end` was called, in place of what passed. Only where images are unwanted. */
+  clientAnswer(): Buffer | undefined;
+  /** The answer broke off. What is whole is kept. Never rejects. */
+  breakOff(): Promise<CapturedAnswer>;
+}
+
+/** All that one kind of backend has of its own. */
+export interface Backend {
+  readonly name: BackendName;
+  /** Its name for people. */
+  readonly title: string;
+  /** What to check when it cannot be reached. */
+  readonly hint: string;
+  /** True for a generation request. `path` is the one below the mount, without the query. */
+  matches(method: string | undefined, path: string): boolean;
+  readRequest(members: TopLevelMembers): RequestFacts;
+  /**
+   * The top-level members that have to be different in the request that the backend gets.
+   *
+   * @param options.forwards true where the tracker itself forwards; a host's handler gets as little changed as possible.
+   */
+  changesTo(
+    members: TopLevelMembers,
+    options: { jobId: string; forwards: boolean },
+  ): Readonly<Record<string, string | boolean>>;
+  captureAnswer(options: CaptureOptions): AnswerCapture;
+  /** What an error answer says, in one line. */
+  explainError(status: number, body: string): string;
+  /** What the owner should do about an error answer, where that is plain. */
+  advise(status: number, body: string): string | undefined;
+}

@@ -1,0 +1,209 @@
+import { IncomingMessage } from 'node:http';
+import { systemCodeOf } from '../errors.js';
+import { applyEdits, type TextEdit, grownBytes } from '../json/text-edits.js';
+import { Spool } from './spool.js';
+
+export interface ReceiveOptions {
+  /** The folder for bodies of more than `memoryBytes`. */
+  readonly directory: string;
+  /** 1 MiB by default. */
+  readonly memoryBytes?: number;
+  /** Sees the body's bytes as they come, in order. */
+  readonly onChunk: (chunk: Buffer) => void;
+}
+
+/** The inner side of a request stream, as far as Node 20 to 24 have it alike. */
+interface ReadableState {
+  buffer: Iterable<Buffer | string | null | undefined>;
+  bufferIndex?: number;
+  length: number;
+  ended: boolean;
+  emittedReadable: boolean;
+  readonly reading: boolean;
+}
+
+/**
+ * The body of a request, taken in whole before anybody behind gets the request, and then given to whoever reads `req`
+ * as if nothing had happened. The stream is never read from (`fetch(url, { body: req })` would refuse it afterwards):
+ * what the HTTP parser pushes is kept back instead, and pushed again later.
+ */
+export class RequestBody {
+  readonly #req: IncomingMessage & { body?: unknown };
+  readonly #spool: Spool;
+  #sizeBytes = 0;
+  #whole = false;
+  #readingBegun = false;
+  #resolveRead: () => void = () => {};
+  /** The host's body parser has used up the stream. What is forwarded then is what it made of it. */
+  readonly parsed: boolean;
+  /** Resolves true when the body has arrived, false when the client left before. */
+  readonly received: Promise<boolean>;
+  /** Resolves when whoever is behind has been given the last byte. Never, where nobody reads the body. */
+  readonly readByHandler: Promise<void>;
+
+  constructor(req: IncomingMessage & { body?: unknown }, options: ReceiveOptions) {
+    this.#req = req;
+    this.#spool = new Spool({ directory: options.directory, memoryBytes: options.memoryBytes ?? 1024 * 1024 });
+    this.parsed = req.readableEnded;
+    this.#shieldFromLoss();
+    this.readByHandler = new Promise((resolve) => {
+      this.#resolveRead = resolve;
+    });
+    if (this.parsed) {
+      const bytes = bytesOfParsed(req.body);
+      this.#sizeBytes = bytes.length;
+      this.#whole = true;
+      options.onChunk(bytes);
+      this.#resolveRead();
+      this.received = Promise.resolve(true);
+    } else {
+      this.received = this.#takeIn(options.onChunk);
+    }
+  }
+
+  get sizeBytes(): number {
+    return this.#sizeBytes;
+  }
+
+  /** True once somebody behind has begun to read, or where the host's parser has read it all before. */
+  get readingBegun(): boolean {
+    return this.parsed || this.#readingBegun;
+  }
+
+  /**
+   * Lets the request go on. From now on `req` gives the body, with the edits made, to whoever reads it;
+   * `Content-Length` is put right where they change it. A parsed body is left to the host, edits and all.
+   */
+  handOn(edits: readonly TextEdit[] = []): void {
+    if (this.parsed) return;
+    this.#correctContentLength(grownBytes(edits));
+    const req = this.#req;
+    const chunks = applyEdits(this.#keptChunks(), edits);
+    let feeding = false;
+    const feed = async () => {
+      if (feeding) return;
+      feeding = true;
+      this.#readingBegun = true;
+      try {
+        const next = await chunks.next();
+        if (req.destroyed) return;
+        if (next.done) {
+          // `feeding` stays true: there is nothing more to give.
+          push.call(req, null);
+          this.#resolveRead();
+          await this.discard();
+        } else {
+          feeding = false;
+          push.call(req, next.value);
+        }
+      } catch (error) {
+        req.destroy(error instanceof Error ? error : new Error(String(error)));
+      }
+    };
+    const { push, _read } = IncomingMessage.prototype;
+    req.push = push;
+    req._read = (size) => {
+      _read.call(req, size);
+      void feed();
+    };
+    // Somebody in front has asked already, and Node does not ask twice.
+    if (stateOf(req).reading) void feed();
+  }
+
+  /** Lets go of memory and file. May be called twice. */
+  async discard(): Promise<void> {
+    await this.#spool.close();
+  }
+
+  #takeIn(onChunk: (chunk: Buffer) => void): Promise<boolean> {
+    const req = this.#req;
+    const take = (chunk: Buffer) => {
+      this.#sizeBytes += chunk.length;
+      this.#spool.push(chunk);
+      onChunk(chunk);
+    };
+    const { chunks, ended } = takeBuffered(req);
+    for (const chunk of chunks) take(chunk);
+    if (ended) {
+      this.#whole = true;
+      return Promise.resolve(true);
+    }
+    return new Promise((resolve) => {
+      this.#spool.onAccepting = () => IncomingMessage.prototype._read.call(req, 0);
+      req.push = (chunk: Buffer | string | null, encoding?: BufferEncoding) => {
+        if (chunk === null) {
+          this.#whole = true;
+          resolve(true);
+          return false;
+        }
+        take(typeof chunk === 'string' ? Buffer.from(chunk, encoding) : chunk);
+        // A disk that refuses must not keep the request from ever arriving: then it all stays in memory.
+        return this.#spool.accepting || this.#spool.failure !== undefined;
+      };
+      req.once('close', () => {
+        if (this.#whole) return;
+        resolve(false);
+        void this.discard();
+      });
+    });
+  }
+
+  /**
+   * A client that leaves makes Node destroy the request, together with the body that nobody has read yet, and tell
+   * whoever listens for its errors. Exactly that is ignored once the body is whole.
+   */
+  #shieldFromLoss(): void {
+    const req = this.#req;
+    const destroy = req.destroy;
+    req.destroy = (error) => {
+      const leftByClient = systemCodeOf(error) === 'ECONNRESET' && this.#whole;
+      return leftByClient ? req : destroy.call(req, error);
+    };
+  }
+
+  async *#keptChunks(): AsyncGenerator<Buffer> {
+    for (;;) {
+      const chunk = this.#spool.nextInMemory() ?? (await this.#spool.next());
+      if (!chunk) return;
+      yield chunk;
+    }
+  }
+
+  #correctContentLength(grown: number): void {
+    const { headers, rawHeaders } = this.#req;
+    if (grown === 0 || headers['content-length'] === undefined) return;
+    const corrected = String(Number(headers['content-length']) + grown);
+    headers['content-length'] = corrected;
+    for (let i = 0; i < rawHeaders.length; i += 2) {
+      if (rawHeaders[i]?.toLowerCase() === 'content-length') rawHeaders[i + 1] = corrected;
+    }
+  }
+}
+
+function stateOf(req: IncomingMessage): ReadableState {
+  return (req as unknown as { _readableState: ReadableState })._readableState;
+}
+
+/** Takes out what piled up in the stream while a middleware in front was waiting for something. */
+function takeBuffered(req: IncomingMessage): { chunks: Buffer[]; ended: boolean } {
+  const state = stateOf(req);
+  const { ended } = state;
+  const chunks: Buffer[] = [];
+  for (const chunk of state.buffer) {
+    if (chunk) chunks.push(typeof chunk === 'string' ? Buffer.from(chunk, req.readableEncoding ?? 'utf8') : chunk);
+  }
+  const Buffered = state.buffer.constructor as new () => typeof state.buffer;
+  state.buffer = new Buffered();
+  if (state.bufferIndex !== undefined) state.bufferIndex = 0;
+  state.length = 0;
+  state.ended = false;
+  state.emittedReadable = false;
+  return { chunks, ended };
+}
+
+/** What a body parser of the host left in `req.body`, as the bytes that say the same. */
+function bytesOfParsed(body: unknown): Buffer {
+  if (Buffer.isBuffer(body)) return body;
+  if (typeof body === 'string') return Buffer.from(body);
+  return body === undefined ? Buffer.alloc(0) : Buffer.from(JSON.stringify(body));
+}

@@ -1,0 +1,181 @@
+import { randomUUID } from 'node:crypto';
+import { type FileHandle, mkdir, open, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
+
+const READ_BYTES = 256 * 1024;
+
+export interface SpoolOptions {
+  /** The folder for the file; made when first needed. */
+  readonly directory: string;
+  /** So many bytes stay in memory before the file is used. 4 MiB by default. */
+  readonly memoryBytes?: number;
+}
+
+/**
+ * A queue of bytes with one writer and one reader that may be far apart: some MB in memory, the rest in a private
+ * file. `push` never blocks. When the disk refuses, the bytes stay in memory and `accepting` turns false, so that the
+ * writer can wait for the reader; nothing is ever lost.
+ */
+export class Spool {
+  readonly #directory: string;
+  readonly #memoryBytes: number;
+  /** Oldest bytes first: `#front`, then the file from `#readAt` to `#writeAt`, then `#back`. */
+  #front: Buffer[] = [];
+  #frontBytes = 0;
+  #back: Buffer[] = [];
+  #backBytes = 0;
+  #file: FileHandle | undefined;
+  #readAt = 0;
+  #writeAt = 0;
+  #writing: Promise<void> | undefined;
+  /** Readers that wait for the batch that is being written. */
+  readonly #batchWaiters: (() => void)[] = [];
+  #failure: unknown;
+  #closed = false;
+  #accepting = true;
+  /** Called when `accepting` turns true again. */
+  onAccepting: () => void = () => {};
+
+  constructor(options: SpoolOptions) {
+    this.#directory = options.directory;
+    this.#memoryBytes = options.memoryBytes ?? 4 * 1024 * 1024;
+  }
+
+  /** Bytes pushed and not yet taken. */
+  get sizeBytes(): number {
+    return this.#frontBytes + (this.#writeAt - this.#readAt) + this.#backBytes;
+  }
+
+  /** What the disk said when it refused, or undefined. From then on everything stays in memory. */
+  get failure(): unknown {
+    return this.#failure;
+  }
+
+  /** False while too many bytes are in memory because the disk lags or refuses. */
+  get accepting(): boolean {
+    return this.#accepting;
+  }
+
+  push(chunk: Buffer): void {
+    if (this.#closed || chunk.length === 0) return;
+    const fileEmpty = this.#writeAt === this.#readAt && this.#back.length === 0;
+    if (fileEmpty && this.#frontBytes + chunk.length <= this.#memoryBytes) {
+      this.#front.push(chunk);
+      this.#frontBytes += chunk.length;
+      return;
+    }
+    this.#back.push(chunk);
+    this.#backBytes += chunk.length;
+    if (this.#failure === undefined) this.#writing ??= this.#writeBack();
+    this.#updateAccepting();
+  }
+
+  /** The oldest bytes where they are in memory; undefined where there are none, or where `next` has to wait for them. */
+  nextInMemory(): Buffer | undefined {
+    const chunk = this.#front.shift();
+    if (chunk) this.#frontBytes -= chunk.length;
+    return chunk;
+  }
+
+  /** The oldest bytes, or undefined where there are none now. Rejects when the file cannot be read back. */
+  async next(): Promise<Buffer | undefined> {
+    const inMemory = this.nextInMemory();
+    if (inMemory) return inMemory;
+    if (this.#file && this.#readAt < this.#writeAt) return await this.#readFile(this.#file);
+    if (this.#writing) {
+      await new Promise<void>((resolve) => this.#batchWaiters.push(resolve));
+      return await this.next();
+    }
+    const unwritten = this.#back.shift();
+    if (unwritten) {
+      this.#backBytes -= unwritten.length;
+      this.#updateAccepting();
+    }
+    return unwritten;
+  }
+
+  /** Lets go of memory and file; what was not taken is gone. May be called twice. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#front = [];
+    this.#back = [];
+    this.#frontBytes = 0;
+    this.#backBytes = 0;
+    this.#writeAt = this.#readAt;
+    await this.#writing;
+    const file = this.#file;
+    this.#file = undefined;
+    await file?.close();
+    this.#updateAccepting();
+  }
+
+  async #readFile(file: FileHandle): Promise<Buffer> {
+    const wanted = Math.min(READ_BYTES, this.#writeAt - this.#readAt);
+    const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(wanted), 0, wanted, this.#readAt);
+    if (bytesRead === 0) throw new Error(`Expected ${wanted} more bytes in the spool file, got its end`);
+    this.#readAt += bytesRead;
+    return buffer.subarray(0, bytesRead);
+  }
+
+  async #writeBack(): Promise<void> {
+    try {
+      this.#file ??= await this.#openFile();
+      if (this.#readAt === this.#writeAt) {
+        // All that was written has been taken: the disk gets its space back.
+        this.#readAt = 0;
+        this.#writeAt = 0;
+        await this.#file.truncate(0);
+      }
+      while (this.#back.length > 0) {
+        const batch = this.#back.slice();
+        const { bytesWritten } = await this.#file.writev(batch, this.#writeAt);
+        if (this.#closed) break;
+        this.#dropWritten(batch, bytesWritten);
+        this.#updateAccepting();
+        this.#wakeReader();
+      }
+    } catch (error) {
+      this.#failure = error;
+      this.#updateAccepting();
+    } finally {
+      this.#writing = undefined;
+      this.#wakeReader();
+    }
+  }
+
+  #wakeReader(): void {
+    for (const resolve of this.#batchWaiters.splice(0)) resolve();
+  }
+
+  /** A full disk may take only a part of what it was given. */
+  #dropWritten(batch: Buffer[], bytesWritten: number): void {
+    this.#writeAt += bytesWritten;
+    this.#backBytes -= bytesWritten;
+    let left = bytesWritten;
+    for (const chunk of batch) {
+      if (left < chunk.length) {
+        this.#back[0] = chunk.subarray(left);
+        return;
+      }
+      left -= chunk.length;
+      this.#back.shift();
+    }
+  }
+
+  async #openFile(): Promise<FileHandle> {
+    await mkdir(this.#directory, { recursive: true });
+    const path = join(this.#directory, `${randomUUID()}.spool`);
+    const file = await open(path, 'wx+', 0o600);
+    // Without a name the file is gone with the process, however that ends. Windows keeps the name until the file is
+    // closed or the folder is emptied at the next start.
+    await unlink(path).catch(() => {});
+    return file;
+  }
+
+  #updateAccepting(): void {
+    const accepting = this.#backBytes <= this.#memoryBytes;
+    const regained = accepting && !this.#accepting;
+    this.#accepting = accepting;
+    if (regained) this.onAccepting();
+  }
+}

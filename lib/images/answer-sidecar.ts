@@ -1,0 +1,86 @@
+import type { ImageStore, StoredFile } from './image-store.js';
+
+/** Where an image's base64 stood in an answer. */
+export interface SidecarImage {
+  /** Relative to the output folder. */
+  readonly path: string;
+  /** The byte offset in the answer's text at which the base64 was cut out. */
+  readonly at: number;
+  /** Every slash of the base64 was written as `\/`. */
+  readonly escaped_slashes?: true;
+}
+
+/** What a sidecar says of the answer in it. */
+export interface SidecarHeader {
+  readonly id: string;
+  readonly status: number;
+  readonly content_type?: string;
+  /** The answer can be given again byte for byte: its text, with the images' base64 put in where they were. */
+  readonly exact: boolean;
+  readonly images: readonly SidecarImage[];
+  /** The places of raw values in the answer's text: start and end (exclusive), in bytes. */
+  readonly members: { readonly info?: readonly [number, number]; readonly parameters?: readonly [number, number] };
+  readonly text_bytes: number;
+}
+
+const MAX_HEADER_BYTES = 4 * 1024 * 1024;
+const FIRST_READ_BYTES = 16 * 1024;
+
+/**
+ * Writes a sidecar: one JSON file of two lines, the header and the answer's own text with its image strings cut out.
+ * The text is never parsed, because a backend's numbers (64-bit seeds, `7.0`) would not survive that.
+ *
+ * @returns the sidecar's path.
+ */
+export async function writeSidecar(
+  store: ImageStore,
+  stem: string,
+  header: SidecarHeader,
+  text: AsyncIterable<Buffer>,
+): Promise<string> {
+  const writer = await store.create(stem);
+  try {
+    await writer.write(Buffer.from(`${JSON.stringify(header).slice(0, -1)},\n"answer":`));
+    for await (const chunk of text) await writer.write(chunk);
+    await writer.write(Buffer.from('}\n'));
+    return await writer.finish('json');
+  } catch (error) {
+    await writer.discard();
+    throw error;
+  }
+}
+
+/** An opened sidecar. Its `file` has to be closed. */
+export interface Sidecar {
+  readonly header: SidecarHeader;
+  readonly file: StoredFile;
+  /** Where the answer's text begins in the file, in bytes. */
+  readonly textStart: number;
+}
+
+/** Opens a sidecar; undefined where there is none, or what is there is not one. */
+export async function openSidecar(store: ImageStore, path: string): Promise<Sidecar | undefined> {
+  const file = await store.read(path);
+  if (!file) return undefined;
+  for (let length = FIRST_READ_BYTES; length <= MAX_HEADER_BYTES; length *= 16) {
+    const head = await file.slice(0, length);
+    const lineEnd = head.indexOf(',\n"answer":');
+    if (lineEnd !== -1) {
+      const header = parseHeader(head.toString('utf8', 0, lineEnd));
+      if (header) return { header, file, textStart: lineEnd + ',\n"answer":'.length };
+      break;
+    }
+    if (head.length < length) break;
+  }
+  await file.close();
+  return undefined;
+}
+
+function parseHeader(line: string): SidecarHeader | undefined {
+  try {
+    return JSON.parse(`${line}}`) as SidecarHeader;
+  } catch {
+    // Somebody else's file, or a damaged one: the images do not depend on it.
+    return undefined;
+  }
+}

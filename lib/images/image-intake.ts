@@ -1,0 +1,75 @@
+import { messageOf } from '../errors.js';
+import { sniffImage, WholenessCheck } from './image-format.js';
+import type { ImageStore, ImageWriter } from './image-store.js';
+
+/** So much of a file's beginning tells its format. */
+const SNIFF_BYTES = 64;
+
+/** What became of one image. */
+export type IntakeOutcome =
+  | { readonly kind: 'kept'; readonly path: string }
+  /** It ends before its format says. */
+  | { readonly kind: 'truncated' }
+  /** The store refused. */
+  | { readonly kind: 'failed'; readonly message: string };
+
+/** One image on its way into the store: written in order, looked at in passing, visible only when whole. */
+export class ImageIntake {
+  readonly #wholeness = new WholenessCheck();
+  readonly #onTaken: (sizeBytes: number) => void;
+  /** Every step waits for the one before. */
+  #steps: Promise<ImageWriter>;
+  #beginning = Buffer.alloc(0);
+
+  /** @param onTaken called with the size of each piece once the store has it, or will never have it. */
+  constructor(store: ImageStore, stem: string, onTaken: (sizeBytes: number) => void) {
+    this.#onTaken = onTaken;
+    this.#steps = store.create(stem);
+    // A failure shows when the image ends.
+    this.#steps.catch(() => {});
+  }
+
+  /** Takes the next bytes; they must not change until `release` is called. */
+  push(bytes: Buffer, release: () => void): void {
+    this.#wholeness.update(bytes);
+    if (this.#beginning.length < SNIFF_BYTES) {
+      this.#beginning = Buffer.concat([this.#beginning, bytes.subarray(0, SNIFF_BYTES - this.#beginning.length)]);
+    }
+    this.#steps = this.#steps
+      .then(async (writer) => {
+        await writer.write(bytes);
+        return writer;
+      })
+      .finally(() => {
+        release();
+        this.#onTaken(bytes.length);
+      });
+    this.#steps.catch(() => {});
+  }
+
+  /** The image is over. Resolves when it is durable under its final name, or gone. Never rejects. */
+  async finish(): Promise<IntakeOutcome> {
+    if (!this.#wholeness.whole) {
+      await this.discard();
+      return { kind: 'truncated' };
+    }
+    try {
+      const writer = await this.#steps;
+      const extension = sniffImage(this.#beginning)?.extension ?? 'bin';
+      return { kind: 'kept', path: await writer.finish(extension) };
+    } catch (error) {
+      await this.discard();
+      return { kind: 'failed', message: messageOf(error) };
+    }
+  }
+
+  /** Throws away what was written. Never rejects. */
+  async discard(): Promise<void> {
+    const writer = await this.#created();
+    await writer?.discard();
+  }
+
+  async #created(): Promise<ImageWriter | undefined> {
+    return await this.#steps.catch(() => undefined);
+  }
+}

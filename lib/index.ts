@@ -1,0 +1,9 @@
+export type { ImageStore, ImageWriter, StoredFile } from './images/image-store.js';
+export { JobTrackerError, type JobTrackerErrorCode } from './errors.js';
+export type { BackendName, Job, JobChange, JobError, JobErrorCode, JobStatus, RequestFields } from './job.js';
+export type { JobEventMap, JobEvents } from './job-events.js';
+export { type JobTracker, jobTracker } from './job-tracker.js';
+export type { Jobs } from './jobs.js';
+export type { Logger } from './logger.js';
+export type { Duration, JobTrackerOptions } from './options.js';
+export type { JobPage, JobQuery, JobStore } from './stores/job-store.js';

@@ -1,0 +1,201 @@
+import { JobTrackerError, messageOf } from './errors.js';
+import { type BackendName, type Job, type JobChange, type JobError, type RequestFields, unixSeconds } from './job.js';
+import type { JobEventMap, JobEvents } from './job-events.js';
+import type { Logger } from './logger.js';
+import type { JobStore } from './stores/job-store.js';
+
+/** A request that cannot be recorded within this time goes on without an id. */
+const RECORD_WITHIN_MS = 2_000;
+/** So many ids in a row that are all taken mean that the generator is broken. */
+const ID_ATTEMPTS = 100;
+
+/** What is known of a job before it begins. */
+export interface NewJob {
+  readonly prompt: string;
+  readonly ip: string;
+  readonly backend: BackendName;
+  readonly path: string;
+  readonly request?: RequestFields;
+}
+
+/** What was kept of a job's answer. */
+export interface KeptAnswer {
+  readonly output_paths: readonly string[];
+  readonly sidecar?: string;
+}
+
+export interface JobRecorderOptions {
+  readonly store: JobStore;
+  readonly events: JobEvents;
+  readonly logger: Logger;
+  readonly generateId: () => string;
+}
+
+/** Keeps the records of running jobs. Nothing else on a request's path writes to the store. */
+export class JobRecorder {
+  readonly #store: JobStore;
+  readonly #events: JobEvents;
+  readonly #logger: Logger;
+  readonly #generateId: () => string;
+  readonly #running = new Set<RunningJob>();
+  readonly #idleWaiters: (() => void)[] = [];
+  #storeFails = false;
+
+  constructor(options: JobRecorderOptions) {
+    this.#store = options.store;
+    this.#events = options.events;
+    this.#logger = options.logger;
+    this.#generateId = options.generateId;
+  }
+
+  /**
+   * Records a job as Pending. Resolves once the record is durable, so that the id may be shown; or to undefined where
+   * the record cannot be kept, or not in time.
+   */
+  async begin(facts: NewJob): Promise<RunningJob | undefined> {
+    const deadline = new Deadline(RECORD_WITHIN_MS);
+    try {
+      for (let attempt = 0; attempt < ID_ATTEMPTS; attempt += 1) {
+        const job: Job = {
+          id: this.#generateId(),
+          ...facts,
+          timestamp: Math.floor(Date.now() / 1000),
+          status: 'Pending',
+          output_paths: [],
+        };
+        const inserting = this.#store.insert(job);
+        const inserted = await deadline.race(inserting);
+        if (inserted === 'late') {
+          // Nobody has seen this id and nobody will.
+          inserting.then((done) => done && this.#store.remove(job.id)).catch(() => {});
+          throw new JobTrackerError('NOT_STORED', `The store did not answer within ${RECORD_WITHIN_MS} ms`);
+        }
+        if (inserted) {
+          this.#storeFails = false;
+          this.#emit('created', job);
+          const running: RunningJob = new RunningJob(job, (change) => this.#change(running, change));
+          this.#running.add(running);
+          return running;
+        }
+      }
+      throw new JobTrackerError('NOT_STORED', `The last ${ID_ATTEMPTS} job ids are all taken`);
+    } catch (error) {
+      this.#complain('A generation goes on without a job id, because it could not be recorded', error);
+      return undefined;
+    } finally {
+      deadline.cancel();
+    }
+  }
+
+  /** Ends what an earlier process left running: nothing of it can be told any more. */
+  async failInterrupted(): Promise<void> {
+    const left = await this.#store.unfinished();
+    if (left.length === 0) return;
+    const error: JobError = {
+      code: 'interrupted',
+      message: 'The gateway ended while this job was running; what the backend made of it is not known',
+    };
+    const change: JobChange = { status: 'Failed', finished_at: unixSeconds(), error };
+    await Promise.all(left.map((job) => this.#store.update(job.id, change)));
+    this.#logger.warn(`${left.length} job(s) that were running when the gateway ended are now Failed (interrupted)`);
+  }
+
+  /** Resolves once no job is running. */
+  async idle(): Promise<void> {
+    if (this.#running.size > 0) await new Promise<void>((resolve) => this.#idleWaiters.push(resolve));
+  }
+
+  async #change(running: RunningJob, change: JobChange): Promise<void> {
+    const { id } = running;
+    try {
+      const job = await this.#store.update(id, change);
+      this.#storeFails = false;
+      if (!job || !change.status) return;
+      this.#emit('status', job);
+      if (job.status === 'Completed') this.#emit('completed', job);
+      if (job.status === 'Failed') this.#emit('failed', job);
+    } catch (error) {
+      this.#complain(`The change of job ${id} to ${change.status} is not durable`, error);
+    } finally {
+      if (change.finished_at !== undefined) this.#leave(running);
+    }
+  }
+
+  #leave(running: RunningJob): void {
+    this.#running.delete(running);
+    if (this.#running.size > 0) return;
+    for (const resolve of this.#idleWaiters.splice(0)) resolve();
+  }
+
+  #complain(what: string, error: unknown): void {
+    // A full disk fails every request; it is said once until it has been well again.
+    if (!this.#storeFails) this.#logger.error(`${what}: ${messageOf(error)}`);
+    this.#storeFails = true;
+  }
+
+  #emit<Name extends keyof JobEventMap>(name: Name, job: Job): void {
+    try {
+      this.#events.emit(name as 'status', job);
+    } catch (error) {
+      this.#logger.error(`A listener for "${name}" threw`, error);
+    }
+  }
+}
+
+/** One job from its record to its end. The first end counts; what comes after it changes nothing. */
+export class RunningJob {
+  readonly id: string;
+  readonly createdAt: Date;
+  readonly #change: (change: JobChange) => Promise<void>;
+  #ended: Promise<void> | undefined;
+
+  constructor(job: Job, change: (change: JobChange) => Promise<void>) {
+    this.id = job.id;
+    this.createdAt = new Date(job.timestamp * 1000);
+    this.#change = change;
+  }
+
+  /** True from the moment an end was asked for. */
+  get ended(): boolean {
+    return this.#ended !== undefined;
+  }
+
+  /** The backend has the job. */
+  start(): void {
+    if (!this.#ended) void this.#change({ status: 'Processing', started_at: unixSeconds() });
+  }
+
+  /** Resolves once the job is durably Completed. Never rejects. */
+  complete(kept: KeptAnswer): Promise<void> {
+    return this.#end({ status: 'Completed', ...kept });
+  }
+
+  /** Resolves once the job is durably Failed. Never rejects. */
+  fail(error: JobError, kept?: KeptAnswer): Promise<void> {
+    return this.#end({ status: 'Failed', error, ...kept });
+  }
+
+  #end(change: JobChange): Promise<void> {
+    this.#ended ??= this.#change({ ...change, finished_at: unixSeconds() });
+    return this.#ended;
+  }
+}
+
+class Deadline {
+  readonly #late: Promise<'late'>;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(timeoutMs: number) {
+    this.#late = new Promise((resolve) => {
+      this.#timer = setTimeout(resolve, timeoutMs, 'late' as const).unref();
+    });
+  }
+
+  race<T>(promise: Promise<T>): Promise<T | 'late'> {
+    return Promise.race([promise, this.#late]);
+  }
+
+  cancel(): void {
+    clearTimeout(this.#timer);
+  }
+}

@@ -1,0 +1,33 @@
+import type { ImageStore } from './images/image-store.js';
+import { isFinished, type Job } from './job.js';
+import type { JobEvents } from './job-events.js';
+import type { JobPage, JobQuery, JobStore } from './stores/job-store.js';
+
+/** The jobs that are kept, for the host's own code and for the routes. */
+export interface Jobs {
+  /** The job with this id, or undefined. */
+  get(id: string): Promise<Job | undefined>;
+  /** The newest jobs that match, 50 of them unless `limit` says otherwise. */
+  list(query?: Partial<JobQuery>): Promise<JobPage>;
+  /**
+   * Forgets a job and removes its images. Resolves to false where there is no such job, or it is still running. Images
+   * that the A1111 extension left outside of the output folder stay where they are.
+   */
+  remove(id: string): Promise<boolean>;
+}
+
+export function createJobs(store: JobStore, images: ImageStore, events: JobEvents): Jobs {
+  return {
+    get: (id) => store.get(id),
+    list: (query = {}) => store.list({ limit: 50, ...query }),
+    async remove(id) {
+      const job = await store.get(id);
+      if (!job || !isFinished(job)) return false;
+      // The record goes last: if we are stopped in between, the job can be removed again.
+      for (const path of [...job.output_paths, ...(job.sidecar ? [job.sidecar] : [])]) await images.remove(path);
+      const removed = await store.remove(id);
+      if (removed) events.emit('removed', job);
+      return removed;
+    },
+  };
+}

@@ -1,0 +1,96 @@
+import express, { type Request, type Response, type Router } from 'express';
+import type { ImageStore } from '../images/image-store.js';
+import { isFinished, type Job } from '../job.js';
+import { isJobId } from '../job-id.js';
+import type { Jobs } from '../jobs.js';
+import { jobJson } from './job-json.js';
+import { oneOf, parseListQuery } from './list-query.js';
+import { sendImage } from './send-image.js';
+import { sendJob } from './send-job.js';
+import { type TrackerRouteOptions, trackerRoute } from './tracker-route.js';
+
+export interface JobRoutesOptions extends TrackerRouteOptions {
+  readonly jobs: Jobs;
+  readonly images: ImageStore;
+  readonly queuePosition: (id: string) => number | undefined;
+}
+
+/** The routes under which jobs and their images are found again: those of the A1111 extension, and ours beside them. */
+export function jobRoutes(options: JobRoutesOptions): Router {
+  const { jobs, images, queuePosition } = options;
+  const route = trackerRoute(options);
+  const router = express.Router();
+
+  const withJob = (behave: (job: Job, req: Request, res: Response) => Promise<void>) =>
+    route(async (req, res) => {
+      const id = String(req.params.id);
+      const job = isJobId(id) ? await jobs.get(id) : undefined;
+      if (job) await behave(job, req, res);
+      else res.status(404).json({ error: 'Job not found' });
+    });
+
+  router.get(
+    '/sdapi/v1/job/:id',
+    withJob(async (job, req, res) => {
+      const imagesAs = oneOf(req.query, 'images', ['base64', 'url', 'none'] as const) ?? 'base64';
+      await sendJob(res, images, job, { imagesAs, mountPath: req.baseUrl, queuePosition: queuePosition(job.id) });
+    }),
+  );
+
+  router.get(
+    '/sdapi/v1/job/:id/images/:n',
+    withJob(async (job, req, res) => {
+      const n = String(req.params.n);
+      const path = /^\d{1,6}$/.test(n) ? job.output_paths[Number(n)] : undefined;
+      const file = path === undefined ? undefined : await images.read(path);
+      if (!file) {
+        res.status(404).json({ error: `Image not found: the job has ${job.output_paths.length}, counted from 0` });
+        return;
+      }
+      try {
+        await sendImage(req, res, file, `${job.id}-${n}`);
+      } finally {
+        await file.close();
+      }
+    }),
+  );
+
+  router.delete(
+    '/sdapi/v1/job/:id',
+    withJob(async (job, _req, res) => {
+      if (!isFinished(job)) {
+        res.status(409).json({ error: `Expected a job that has ended, got one that is ${job.status}` });
+        return;
+      }
+      await jobs.remove(job.id);
+      res.status(204).end();
+    }),
+  );
+
+  router.get(
+    '/sdapi/v1/jobs',
+    route(async (req, res) => {
+      const query = parseListQuery(req.query);
+      // One more than is shown tells whether there is a next page.
+      const { jobs: found, total } = await jobs.list({ ...query, limit: query.limit + 1 });
+      const shown = found.slice(0, query.limit);
+      res.setHeader('X-Total-Count', total);
+      res.setHeader('Cache-Control', 'no-store');
+      const last = shown.at(-1);
+      if (last && found.length > shown.length) {
+        const next = new URLSearchParams(textParameters(req.query));
+        next.set('before', last.id);
+        res.setHeader('Link', `<${req.baseUrl}/sdapi/v1/jobs?${next}>; rel="next"`);
+      }
+      res.json(shown.map((job) => jobJson(job, req.baseUrl, queuePosition(job.id))));
+    }),
+  );
+
+  return router;
+}
+
+function textParameters(query: Request['query']): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(query).filter((entry): entry is [string, string] => typeof entry[1] === 'string'),
+  );
+}

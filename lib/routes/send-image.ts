@@ -1,0 +1,64 @@
+import { pipeline } from 'node:stream/promises';
+import type { Request, Response } from 'express';
+import { sniffImage } from '../images/image-format.js';
+import type { StoredFile } from '../images/image-store.js';
+
+const SNIFF_BYTES = 64;
+
+/**
+ * Answers with an image itself (RFC 9110: ETag, If-None-Match, Range, If-Range). An image never changes, so its name is
+ * its ETag. What is not an image that browsers show safely goes as an attachment.
+ *
+ * @param name the file's name for people, without its extension; unique for ever.
+ */
+export async function sendImage(req: Request, res: Response, file: StoredFile, name: string): Promise<void> {
+  const format = sniffImage(await file.slice(0, SNIFF_BYTES));
+  const etag = `"${name}"`;
+  const disposition = format?.inline ? 'inline' : 'attachment';
+  res.setHeader('ETag', etag);
+  res.setHeader('Cache-Control', 'private, max-age=31536000, immutable');
+  res.setHeader('Accept-Ranges', 'bytes');
+  res.setHeader('Content-Type', format?.type ?? 'application/octet-stream');
+  res.setHeader('Content-Disposition', `${disposition}; filename="${name}.${format?.extension ?? 'bin'}"`);
+  if (req.fresh) {
+    res.status(304).end();
+    return;
+  }
+  const range = requestedRange(req, file.sizeBytes, etag);
+  if (range === 'unsatisfiable') {
+    res.setHeader('Content-Range', `bytes */${file.sizeBytes}`);
+    res.removeHeader('Content-Disposition');
+    res.status(416).json({ error: `Expected a range within ${file.sizeBytes} bytes, got "${req.headers.range}"` });
+    return;
+  }
+  if (range) {
+    res.status(206);
+    res.setHeader('Content-Range', `bytes ${range.start}-${range.end}/${file.sizeBytes}`);
+  }
+  const { start, end } = range ?? { start: 0, end: file.sizeBytes - 1 };
+  res.setHeader('Content-Length', end - start + 1);
+  if (req.method === 'HEAD') {
+    res.end();
+    return;
+  }
+  try {
+    await pipeline(file.read({ start, end }), res);
+  } catch (error) {
+    // The client left; there is nobody to tell.
+    if ((error as NodeJS.ErrnoException).code !== 'ERR_STREAM_PREMATURE_CLOSE') throw error;
+  }
+}
+
+/** One range; several at once, or what makes no sense, are answered with the whole, as RFC 9110 allows. */
+function requestedRange(
+  req: Request,
+  sizeBytes: number,
+  etag: string,
+): { start: number; end: number } | 'unsatisfiable' | undefined {
+  const ifRange = req.headers['if-range'];
+  if (ifRange !== undefined && ifRange !== etag) return undefined;
+  const ranges = req.range(sizeBytes);
+  if (ranges === undefined || ranges === -2) return undefined;
+  if (ranges === -1) return 'unsatisfiable';
+  return ranges.type === 'bytes' && ranges.length === 1 ? ranges[0] : undefined;
+}

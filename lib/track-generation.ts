@@ -1,0 +1,129 @@
+import { join } from 'node:path';
+import type { Request, RequestHandler, Response } from 'express';
+import type { Backend } from './backends/backend.js';
+import { GenerationAnswer } from './generation-answer.js';
+import type { EarlyHeadOptions } from './http/early-head.js';
+import { RequestBody } from './http/request-body.js';
+import type { ImageStore } from './images/image-store.js';
+import type { JobQueue } from './job-queue.js';
+import type { JobRecorder } from './job-recorder.js';
+import { memberEdits } from './json/member-edits.js';
+import { TopLevelMembers } from './json/top-level-members.js';
+import type { Logger } from './logger.js';
+
+export interface TrackGenerationOptions {
+  readonly backends: readonly Backend[];
+  readonly recorder: JobRecorder;
+  readonly queue: JobQueue;
+  readonly images: ImageStore;
+  readonly logger: Logger;
+  /** The tracker's folder. */
+  readonly dir: string;
+  readonly earlyHead: EarlyHeadOptions;
+  readonly jobTimeoutMs: number;
+  /** True where the handler behind is the tracker's own forwarder. */
+  readonly forwards: boolean;
+  /** Resolves to whether jobs can be recorded now. Never rejects. */
+  readonly canRecord: () => Promise<boolean>;
+}
+
+/**
+ * The middleware in front of whatever forwards: it recognises a generation request, takes its body in, records the job,
+ * waits for a slot, and hands the request on with its response detached. Every other request passes untouched.
+ */
+export function trackGeneration(options: TrackGenerationOptions): RequestHandler {
+  return (req, res, next) => {
+    const backend = options.backends.find((candidate) => candidate.matches(req.method, req.path));
+    if (!backend) {
+      next();
+      return;
+    }
+    new Generation(options, backend, req, res).run(next).catch((error: unknown) => {
+      options.logger.error('A generation request could not be tracked', error);
+      next(error);
+    });
+  };
+}
+
+class Generation {
+  readonly #options: TrackGenerationOptions;
+  readonly #backend: Backend;
+  readonly #req: Request;
+  readonly #members = new TopLevelMembers();
+  readonly #body: RequestBody;
+  readonly #answer: GenerationAnswer;
+
+  /** Both sides are taken hold of at once: what happens to them while we wait must not be missed. */
+  constructor(options: TrackGenerationOptions, backend: Backend, req: Request, res: Response) {
+    this.#options = options;
+    this.#backend = backend;
+    this.#req = req;
+    const readable = req.headers['content-encoding'] === undefined || req.readableEnded;
+    this.#body = new RequestBody(req, {
+      directory: join(options.dir, 'requests'),
+      onChunk: (chunk) => readable && this.#members.write(chunk),
+    });
+    this.#answer = new GenerationAnswer(req, res, {
+      images: options.images,
+      logger: options.logger,
+      spoolDirectory: join(options.dir, 'spool'),
+      earlyHead: options.earlyHead,
+    });
+  }
+
+  async run(next: () => void): Promise<void> {
+    const { recorder, queue, jobTimeoutMs, forwards } = this.#options;
+    const { response, earlyHead } = this.#answer;
+    if (!(await this.#body.received)) {
+      // No whole request, no job: nothing has reached the backend, and nothing will.
+      response.abandon();
+      return;
+    }
+    this.#members.end();
+    const facts = this.#backend.readRequest(this.#members);
+    const job = (await this.#options.canRecord())
+      ? await recorder.begin({
+          prompt: facts.prompt,
+          ip: this.#req.ip ?? '',
+          backend: this.#backend.name,
+          path: this.#req.path,
+          request: facts.fields,
+        })
+      : undefined;
+    if (!job) {
+      if (response.lost) {
+        response.abandon();
+        return;
+      }
+      response.release();
+      this.#body.handOn();
+      next();
+      return;
+    }
+    const ticket = queue.enter(job.id);
+    this.#answer.begin(
+      {
+        job,
+        backend: this.#backend,
+        imagesUnwanted: facts.imagesUnwanted,
+        backendIsFree: () => ticket.leave(),
+      },
+      jobTimeoutMs,
+    );
+    if (ticket.waiting || this.#options.earlyHead.headAfterMs === 0) earlyHead.sendNow();
+    await ticket.granted;
+    if (job.ended) return;
+    job.start();
+    this.#change(this.#backend.changesTo(this.#members, { jobId: job.id, forwards }));
+    response.askForPlainAnswer();
+    earlyHead.startGrace(this.#body);
+    next();
+  }
+
+  /** Makes the changes in whichever form the handler behind will read the body. */
+  #change(changes: Readonly<Record<string, string | boolean>>): void {
+    const { body } = this.#req;
+    if (this.#body.parsed && typeof body === 'object' && body !== null) Object.assign(body, changes);
+    this.#body.handOn(memberEdits(this.#members, changes));
+  }
+}
