@@ -133,6 +133,12 @@ export class GenerationAnswer implements AnswerListener {
     return this.#answered;
   }
 
+  /** The early head has promised a body: neither an error nor an answer without one may follow it. */
+  get #fitsEarlyHead(): boolean {
+    const status = this.response.head?.status;
+    return this.#capture !== undefined && status !== 204 && status !== 205;
+  }
+
   get #accepting(): boolean {
     return (this.#capture?.accepting ?? true) && this.#outlet.accepting && !this.#decoder?.writableNeedDrain;
   }
@@ -194,7 +200,7 @@ export class GenerationAnswer implements AnswerListener {
     const settled = this.#capture ? this.#settleSuccess(this.#capture) : this.#job.job.fail(this.#backendError());
     await Promise.race([settled, after(HOLD_END_MS)]);
     this.#stopTimers();
-    if (!this.#capture && this.response.early) {
+    if (this.response.early && !this.#fitsEarlyHead) {
       this.response.abandon();
       return;
     }

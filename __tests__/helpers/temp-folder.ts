@@ -1,12 +1,12 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach } from '@jest/globals';
+import { afterAll } from '@jest/globals';
 
-/** Makes folders that are gone after each test. To be called at a test file's top. */
+/** Makes folders that are gone after the file's last test. To be called at a test file's top. */
 export function tempFolders(): () => Promise<string> {
   const made: string[] = [];
-  afterEach(async () => {
+  afterAll(async () => {
     for (const folder of made.splice(0)) await rm(folder, { recursive: true, force: true });
   });
   return async () => {

@@ -19,8 +19,8 @@ const SECRET_PARAMETERS = ['auth', 'url'];
 
 interface ReadImage {
   readonly image: AnswerImage;
-  /** undefined where the string was no base64. */
-  readonly outcome: Promise<IntakeOutcome> | undefined;
+  /** Resolves to undefined where the string was no base64. */
+  readonly outcome: Promise<IntakeOutcome | undefined>;
 }
 
 /** Takes the images out of an answer of txt2img or img2img: `{"images": ["<base64>", ...], "parameters", "info"}`. */
@@ -158,16 +158,13 @@ export class Automatic1111Answer implements AnswerCapture {
   #endImage(image: AnswerImage): void {
     const intake = this.#intake;
     this.#intake = undefined;
-    let outcome: Promise<IntakeOutcome> | undefined;
-    if (this.#givenUp) {
-      void intake?.discard();
-    } else if (image.verdict === 'whole' && intake) {
-      outcome = intake.finish();
-    } else {
-      void intake?.discard();
-      if (image.verdict !== 'not-base64') outcome = Promise.resolve({ kind: 'truncated' });
-    }
+    const outcome = image.verdict === 'whole' && intake && !this.#givenUp ? intake.finish() : this.#drop(image, intake);
     this.#read.push({ image, outcome });
+  }
+
+  async #drop({ verdict }: AnswerImage, intake: ImageIntake | undefined): Promise<IntakeOutcome | undefined> {
+    await intake?.discard();
+    return verdict === 'not-base64' ? undefined : { kind: 'truncated' };
   }
 
   async #outcomes(): Promise<(IntakeOutcome | undefined)[]> {

@@ -129,7 +129,8 @@ export class RequestBody {
       return Promise.resolve(true);
     }
     return new Promise((resolve) => {
-      this.#spool.onAccepting = () => IncomingMessage.prototype._read.call(req, 0);
+      const goOnReading = () => IncomingMessage.prototype._read.call(req, 0);
+      this.#spool.onAccepting = goOnReading;
       req.push = (chunk: Buffer | string | null, encoding?: BufferEncoding) => {
         if (chunk === null) {
           this.#whole = true;
@@ -145,6 +146,8 @@ export class RequestBody {
         resolve(false);
         void this.discard();
       });
+      // The parser stops when much has piled up, until somebody asks for more.
+      if (chunks.length > 0) goOnReading();
     });
   }
 
