@@ -1,12 +1,18 @@
 import { once } from 'node:events';
-import { readFile, readdir } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import type { Job } from '../lib/index.js';
 import { type Call, call, post } from './helpers/client.js';
 import { type Gateway, startGateway } from './helpers/gateway.js';
 import { type HandlerCase, handlerCases } from './helpers/handlers.js';
-import { answerWith, bigPng, gate, type ScriptedBackend, startScriptedBackend } from './helpers/scripted-backend.js';
+import {
+  answerWith,
+  bigPng,
+  gate,
+  type ScriptedBackend,
+  startScriptedBackend,
+} from './helpers/scripted-backend.js';
 import { tempFolders } from './helpers/temp-folder.js';
 
 const newFolder = tempFolders();
@@ -110,7 +116,8 @@ describe.each([forwardMode, ...handlerCases])('$name', (handler) => {
       () => 'broken',
     );
     await backend.received();
-    if (!handler.rewrites && handler.name !== 'express-http-proxy') await once(await request.incoming, 'data');
+    if (!handler.rewrites && handler.name !== 'express-http-proxy')
+      await once(await request.incoming, 'data');
     held.open();
     expect(await outcome).not.toBe(200);
     const job = (await gateway.tracker.jobs.list()).jobs[0] as Job;
@@ -128,7 +135,9 @@ describe.each([forwardMode, ...handlerCases])('$name', (handler) => {
 /** Resolves when the gateway has noticed that its clients are gone. */
 async function connectionsGone(gateway: Gateway): Promise<void> {
   for (;;) {
-    const count = await new Promise<number>((resolve) => gateway.server.getConnections((_error, n) => resolve(n)));
+    const count = await new Promise<number>((resolve) =>
+      gateway.server.getConnections((_error, n) => resolve(n)),
+    );
     if (count === 0) return;
     await new Promise((resolve) => setImmediate(resolve));
   }

@@ -9,7 +9,14 @@ import express, { type Express, type NextFunction, type Request, type Response }
 import { createProxyMiddleware } from 'http-proxy-middleware';
 import { call, post } from './helpers/client.js';
 import { type Gateway, type GatewayOptions, startGateway } from './helpers/gateway.js';
-import { answerWith, bigPng, gate, type ScriptedBackend, sendAnswer, startScriptedBackend } from './helpers/scripted-backend.js';
+import {
+  answerWith,
+  bigPng,
+  gate,
+  type ScriptedBackend,
+  sendAnswer,
+  startScriptedBackend,
+} from './helpers/scripted-backend.js';
 import { tempFolders } from './helpers/temp-folder.js';
 
 const newFolder = tempFolders();
@@ -81,7 +88,8 @@ describe.each(['in front', 'behind'])('compression() %s', (where) => {
 
   test('what is not tracked is compressed as ever', async () => {
     await start(options);
-    const { headers, body } = await call(`${gateway.url}/other`, { headers: { 'Accept-Encoding': 'gzip' } }).answer;
+    const { headers, body } = await call(`${gateway.url}/other`, { headers: { 'Accept-Encoding': 'gzip' } })
+      .answer;
     expect(headers['content-encoding']).toBe('gzip');
     expect(gunzipSync(body).equals(answer)).toBe(true);
   });
@@ -90,17 +98,20 @@ describe.each(['in front', 'behind'])('compression() %s', (where) => {
 describe('a backend that encodes its answer although it was asked not to', () => {
   const encodings = { gzip: gzipSync, br: brotliCompressSync, deflate: deflateSync };
 
-  test.each(Object.keys(encodings) as (keyof typeof encodings)[])('%s, at once: passes as it came', async (encoding) => {
-    const encoded = encodings[encoding](answer);
-    backend.script = (res) => {
-      res.writeHead(200, { 'Content-Encoding': encoding, 'Content-Length': encoded.length }).end(encoded);
-    };
-    await start();
-    const { headers, body } = await txt2img().answer;
-    expect(headers['content-encoding']).toBe(encoding);
-    expect(body.equals(encoded)).toBe(true);
-    expect(await jobOf(headers)).toMatchObject({ status: 'Completed' });
-  });
+  test.each(Object.keys(encodings) as (keyof typeof encodings)[])(
+    '%s, at once: passes as it came',
+    async (encoding) => {
+      const encoded = encodings[encoding](answer);
+      backend.script = (res) => {
+        res.writeHead(200, { 'Content-Encoding': encoding, 'Content-Length': encoded.length }).end(encoded);
+      };
+      await start();
+      const { headers, body } = await txt2img().answer;
+      expect(headers['content-encoding']).toBe(encoding);
+      expect(body.equals(encoded)).toBe(true);
+      expect(await jobOf(headers)).toMatchObject({ status: 'Completed' });
+    },
+  );
 
   test('gzip, after an early head: the client gets it decoded', async () => {
     held = gate();
@@ -181,7 +192,9 @@ describe('the request', () => {
     const text = '{ "prompt" : "p",\n"seed":18446744073709551615,"cfg_scale":7.0 }';
     const { headers } = await txt2img({}, text).answer;
     const id = headers['x-job-id'];
-    expect(backend.bodies[0]?.toString()).toBe(`{ "prompt" : "p",\n"seed":18446744073709551615,"cfg_scale":7.0,"force_task_id":"${id}" }`);
+    expect(backend.bodies[0]?.toString()).toBe(
+      `{ "prompt" : "p",\n"seed":18446744073709551615,"cfg_scale":7.0,"force_task_id":"${id}" }`,
+    );
     await txt2img({}, '{"force_task_id":"mine"}').answer;
     expect(backend.bodies[1]?.toString()).toBe('{"force_task_id":"mine"}');
     for (const odd of ['[]', '{}', '', 'no json', '{"prompt":']) await txt2img({}, odd).answer;
@@ -205,8 +218,20 @@ describe('handlers that do not proxy', () => {
     ['sendStatus', (_req, res) => res.sendStatus(418), 418],
     ['redirect', (_req, res) => res.redirect('/elsewhere'), 302],
     ['next(error)', (_req, _res, next) => next(new Error('broken')), 500],
-    ['a throw', () => { throw new Error('broken'); }, 500],
-    ['a rejection', async () => { throw new Error('broken'); }, 500],
+    [
+      'a throw',
+      () => {
+        throw new Error('broken');
+      },
+      500,
+    ],
+    [
+      'a rejection',
+      async () => {
+        throw new Error('broken');
+      },
+      500,
+    ],
     ['next() to nobody', (_req, _res, next) => next(), 404],
   ])('%s', async (_name, handler, status) => {
     await start({ behind: (app) => app.set('env', 'test').use(handler) });
@@ -240,7 +265,11 @@ describe('handlers that do not proxy', () => {
       behind: (app) =>
         app.use(async (_req: Request, res: Response) => {
           await held.opened;
-          seen = [res.headersSent, res.setHeader('X-Late', '1').getHeader('x-late'), res.hasHeader('X-Job-ID')];
+          seen = [
+            res.headersSent,
+            res.setHeader('X-Late', '1').getHeader('x-late'),
+            res.hasHeader('X-Job-ID'),
+          ];
           res.status(200).json({ images: [] });
           seen.push(res.headersSent, res.writableEnded);
           try {
@@ -261,7 +290,10 @@ describe('handlers that do not proxy', () => {
   test('a handler that destroys the response breaks the connection', async () => {
     await start({ behind: (app) => app.use((_req: Request, res: Response) => void res.destroy()) });
     await expect(txt2img().answer).rejects.toThrow();
-    expect((await gateway.tracker.jobs.list()).jobs[0]).toMatchObject({ status: 'Failed', error: { code: 'backend' } });
+    expect((await gateway.tracker.jobs.list()).jobs[0]).toMatchObject({
+      status: 'Failed',
+      error: { code: 'backend' },
+    });
   });
 });
 
@@ -299,7 +331,8 @@ describe('connections', () => {
     const one = `POST /sdapi/v1/txt2img HTTP/1.1\r\nHost: x\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
     socket.write(one.repeat(3));
     await once(socket, 'data');
-    while ((await gateway.tracker.jobs.list()).total < 3) await new Promise((resolve) => setImmediate(resolve));
+    while ((await gateway.tracker.jobs.list()).total < 3)
+      await new Promise((resolve) => setImmediate(resolve));
     socket.resetAndDestroy();
     held.open();
     const { jobs } = await gateway.tracker.jobs.list();

@@ -45,9 +45,12 @@ describe.each([forwardMode, ...handlerCases])('$name', (handler) => {
   const txt2img = (body: object, headers = {}) => post(`${gateway.url}/sdapi/v1/txt2img`, body, { headers });
 
   test('the client gets what the backend sent, with an id beside it; images and record are kept', async () => {
-    const answer = await txt2img({ prompt: 'ein Boot', seed: 5, batch_size: 2, width: 64, height: 64, steps: 2 }, {
-      'Accept-Encoding': 'gzip',
-    }).answer;
+    const answer = await txt2img(
+      { prompt: 'ein Boot', seed: 5, batch_size: 2, width: 64, height: 64, steps: 2 },
+      {
+        'Accept-Encoding': 'gzip',
+      },
+    ).answer;
     const [generation] = backend.state.generations;
     expect(answer.status).toBe(200);
     expect(answer.headers['x-job-id']).toMatch(/^[A-Za-z0-9]{8}$/);
@@ -59,7 +62,13 @@ describe.each([forwardMode, ...handlerCases])('$name', (handler) => {
     const id = answer.headers['x-job-id'] as string;
     // Whoever has the answer finds the job complete.
     const job = await getJson<Job & { images: string[] }>(`${gateway.url}/sdapi/v1/job/${id}`);
-    expect(job).toMatchObject({ id, prompt: 'ein Boot', status: 'Completed', backend: 'a1111', ip: '127.0.0.1' });
+    expect(job).toMatchObject({
+      id,
+      prompt: 'ein Boot',
+      status: 'Completed',
+      backend: 'a1111',
+      ip: '127.0.0.1',
+    });
     expect(job.request).toMatchObject({ seed: 5, batch_size: 2, width: 64, height: 64, steps: 2 });
     expect(job.images.map((text) => Buffer.from(text, 'base64'))).toEqual(generation?.images);
     for (const [n, path] of job.output_paths.entries()) {
@@ -78,7 +87,10 @@ describe.each([forwardMode, ...handlerCases])('$name', (handler) => {
     expect(head.headers['x-accel-buffering']).toBe('no');
     expect(backend.state.generations[0]?.answer).toBeUndefined();
     const id = head.headers['x-job-id'] as string;
-    expect(await getJson(`${gateway.url}/sdapi/v1/job/${id}`)).toMatchObject({ status: 'Processing', images: [] });
+    expect(await getJson(`${gateway.url}/sdapi/v1/job/${id}`)).toMatchObject({
+      status: 'Processing',
+      images: [],
+    });
     backend.state.release();
     const answer = await request.answer;
     const sent = String(backend.state.generations[0]?.answer);
@@ -109,20 +121,23 @@ describe.each([forwardMode, ...handlerCases])('$name', (handler) => {
     expect(job.error?.message).toContain('OutOfMemoryError');
   });
 
-  test.each(['FIN', 'RST'])('the client leaves by %s while the backend works: the job goes on', async (how) => {
-    backend.state.hold();
-    const request = txt2img({ prompt: 'left', width: 64, height: 64, steps: 2 });
-    const { headers } = await request.head;
-    if (how === 'FIN') request.request.destroy();
-    else request.request.socket?.resetAndDestroy();
-    // The gateway has noticed when it has no connection but the backend's left.
-    await noConnections(gateway);
-    backend.state.release();
-    const job = await gateway.ended(headers['x-job-id'] as string);
-    expect(job).toMatchObject({ status: 'Completed' });
-    const image = await readFile(join(dir, 'output', job.output_paths[0] as string));
-    expect(image).toEqual(backend.state.generations[0]?.images[0]);
-  });
+  test.each(['FIN', 'RST'])(
+    'the client leaves by %s while the backend works: the job goes on',
+    async (how) => {
+      backend.state.hold();
+      const request = txt2img({ prompt: 'left', width: 64, height: 64, steps: 2 });
+      const { headers } = await request.head;
+      if (how === 'FIN') request.request.destroy();
+      else request.request.socket?.resetAndDestroy();
+      // The gateway has noticed when it has no connection but the backend's left.
+      await noConnections(gateway);
+      backend.state.release();
+      const job = await gateway.ended(headers['x-job-id'] as string);
+      expect(job).toMatchObject({ status: 'Completed' });
+      const image = await readFile(join(dir, 'output', job.output_paths[0] as string));
+      expect(image).toEqual(backend.state.generations[0]?.images[0]);
+    },
+  );
 
   test('two at once keep their images apart', async () => {
     const [one, two] = await Promise.all([
@@ -140,7 +155,9 @@ describe.each([forwardMode, ...handlerCases])('$name', (handler) => {
 
 async function noConnections(gateway: Gateway): Promise<void> {
   for (;;) {
-    const count = await new Promise<number>((resolve) => gateway.server.getConnections((_error, n) => resolve(n)));
+    const count = await new Promise<number>((resolve) =>
+      gateway.server.getConnections((_error, n) => resolve(n)),
+    );
     if (count === 0) return;
     await new Promise((resolve) => setImmediate(resolve));
   }

@@ -94,7 +94,8 @@ function explainListenError(error: NodeJS.ErrnoException, host: string, port: nu
   if (error.code === 'EADDRINUSE') {
     return `Port ${port} on ${host} is taken: stop what listens there, or choose another with PORT=${port + 1}`;
   }
-  if (error.code === 'EACCES') return `Port ${port} needs rights that this user does not have: choose one above 1023`;
+  if (error.code === 'EACCES')
+    return `Port ${port} needs rights that this user does not have: choose one above 1023`;
   return `Cannot listen on ${host}:${port}: ${error.message}`;
 }
 
@@ -120,7 +121,9 @@ export function stopOnSignals(stop: () => Promise<void>): void {
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
   try {
     const gateway = await startStandalone(process.env);
-    console.log(`sd-job-tracker listens on ${gateway.url}, in front of ${readSettings(process.env).a1111Url}`);
+    console.log(
+      `sd-job-tracker listens on ${gateway.url}, in front of ${readSettings(process.env).a1111Url}`,
+    );
     stopOnSignals(() => gateway.stop());
   } catch (error) {
     console.error(error instanceof Error ? error.message : error);

@@ -87,6 +87,7 @@ export class GenerationAnswer implements AnswerListener {
         images: this.#options.images,
         stem: `${job.createdAt.toISOString().slice(0, 10)}/${job.id}`,
         jobId: job.id,
+        status: head.status,
         contentType: headerText(head, 'content-type'),
         imagesUnwanted,
         spoolDirectory: this.#options.spoolDirectory,
@@ -197,7 +198,9 @@ export class GenerationAnswer implements AnswerListener {
   async #endAnswer(): Promise<void> {
     if (this.#over) return;
     this.#over = true;
-    const settled = this.#capture ? this.#settleSuccess(this.#capture) : this.#job.job.fail(this.#backendError());
+    const settled = this.#capture
+      ? this.#settleSuccess(this.#capture)
+      : this.#job.job.fail(this.#backendError());
     await Promise.race([settled, after(HOLD_END_MS)]);
     this.#stopTimers();
     if (this.response.early && !this.#fitsEarlyHead) {
@@ -250,7 +253,10 @@ export class GenerationAnswer implements AnswerListener {
 
   #endLate(jobTimeoutMs: number): void {
     const seconds = Math.round(jobTimeoutMs / 1000);
-    void this.#failBroken({ code: 'timeout', message: `The job took longer than ${seconds} s (\`jobTimeout\`)` });
+    void this.#failBroken({
+      code: 'timeout',
+      message: `The job took longer than ${seconds} s (\`jobTimeout\`)`,
+    });
   }
 
   #stopTimers(): void {

@@ -1,5 +1,5 @@
-export type { ImageStore, ImageWriter, StoredFile } from './images/image-store.js';
 export { JobTrackerError, type JobTrackerErrorCode } from './errors.js';
+export type { ImageStore, ImageWriter, StoredFile } from './images/image-store.js';
 export type { BackendName, Job, JobChange, JobError, JobErrorCode, JobStatus, RequestFields } from './job.js';
 export type { JobEventMap, JobEvents } from './job-events.js';
 export { type JobTracker, jobTracker } from './job-tracker.js';

@@ -1,5 +1,12 @@
 import { JobTrackerError, messageOf } from './errors.js';
-import { type BackendName, type Job, type JobChange, type JobError, type RequestFields, unixSeconds } from './job.js';
+import {
+  type BackendName,
+  type Job,
+  type JobChange,
+  type JobError,
+  type RequestFields,
+  unixSeconds,
+} from './job.js';
 import type { JobEventMap, JobEvents } from './job-events.js';
 import type { Logger } from './logger.js';
 import type { JobStore } from './stores/job-store.js';
@@ -97,7 +104,9 @@ export class JobRecorder {
     };
     const change: JobChange = { status: 'Failed', finished_at: unixSeconds(), error };
     await Promise.all(left.map((job) => this.#store.update(job.id, change)));
-    this.#logger.warn(`${left.length} job(s) that were running when the gateway ended are now Failed (interrupted)`);
+    this.#logger.warn(
+      `${left.length} job(s) that were running when the gateway ended are now Failed (interrupted)`,
+    );
   }
 
   /** Resolves once no job is running. */

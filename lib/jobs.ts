@@ -19,12 +19,13 @@ export interface Jobs {
 export function createJobs(store: JobStore, images: ImageStore, events: JobEvents): Jobs {
   return {
     get: (id) => store.get(id),
-    list: (query = {}) => store.list({ limit: 50, ...query }),
+    list: (query = {}) => store.list({ ...query, limit: query.limit ?? 50 }),
     async remove(id) {
       const job = await store.get(id);
       if (!job || !isFinished(job)) return false;
       // The record goes last: if we are stopped in between, the job can be removed again.
-      for (const path of [...job.output_paths, ...(job.sidecar ? [job.sidecar] : [])]) await images.remove(path);
+      for (const path of [...job.output_paths, ...(job.sidecar ? [job.sidecar] : [])])
+        await images.remove(path);
       const removed = await store.remove(id);
       if (removed) events.emit('removed', job);
       return removed;

@@ -53,6 +53,8 @@ export interface ResolvedOptions {
 
 /** setTimeout takes no more. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
+/** So much of a wrong value is repeated. */
+const MAX_SHOWN = 100;
 
 type Check<T> = (name: string, value: unknown) => T;
 
@@ -60,11 +62,13 @@ const CHECKS: { readonly [Name in keyof Required<JobTrackerOptions>]: Check<unkn
   a1111: backendUrl,
   forward: boolean,
   dir: nonEmptyText,
-  headAfter: (name, value) => (value === false ? false : value === 0 ? 0 : duration(name, value, ', 0 or false')),
+  headAfter: (name, value) =>
+    value === false ? false : value === 0 ? 0 : duration(name, value, ', 0 or false'),
   keepAlive: (name, value) => duration(name, value),
   jobTimeout: (name, value) => duration(name, value),
   concurrency: (name, value) => {
-    if (value === Number.POSITIVE_INFINITY || (Number.isInteger(value) && (value as number) >= 1)) return value;
+    if (value === Number.POSITIVE_INFINITY || (Number.isInteger(value) && (value as number) >= 1))
+      return value;
     throw invalid(name, 'a whole number from 1, or Infinity', value);
   },
   logger: methods('a logger', ['info', 'warn', 'error']),
@@ -85,7 +89,10 @@ export function resolveOptions(options: JobTrackerOptions = {}): ResolvedOptions
   for (const [name, value] of Object.entries(options)) {
     if (!Object.hasOwn(CHECKS, name)) {
       const known = Object.keys(CHECKS).join(', ');
-      throw new JobTrackerError('INVALID_OPTION', `Expected the options to be among ${known}, got \`${name}\``);
+      throw new JobTrackerError(
+        'INVALID_OPTION',
+        `Expected the options to be among ${known}, got \`${name}\``,
+      );
     }
     if (value !== undefined) given[name] = CHECKS[name as keyof JobTrackerOptions](name, value);
   }
@@ -129,7 +136,8 @@ function backendUrl(name: string, value: unknown): URL {
 /** A text with a unit: `ms` takes a bare number, or "30", for milliseconds, which nobody means. */
 function duration(name: string, value: unknown, orElse = ''): number {
   const expected = `a duration such as "100ms", "15s" or "24h"${orElse}`;
-  if (typeof value !== 'string' || !/[a-z]/i.test(value) || value.length > 100) throw invalid(name, expected, value);
+  if (typeof value !== 'string' || !/[a-z]/i.test(value) || value.length > 100)
+    throw invalid(name, expected, value);
   const timeMs = ms(value as StringValue);
   if (timeMs === undefined || !(timeMs > 0)) throw invalid(name, expected, value);
   if (timeMs > MAX_TIMER_MS) throw invalid(name, `${expected}, of at most 24 days`, value);
@@ -138,14 +146,28 @@ function duration(name: string, value: unknown, orElse = ''): number {
 
 function methods(what: string, names: readonly string[]): Check<unknown> {
   return (name, value) => {
-    const missing = names.filter((method) => typeof (value as Record<string, unknown> | null)?.[method] !== 'function');
-    if (missing.length > 0) throw invalid(name, `${what} with ${names.join(', ')}`, `one without ${missing.join(', ')}`);
+    const expected = `${what} with ${names.join(', ')}`;
+    if (typeof value !== 'object' || value === null) throw invalid(name, expected, value);
+    const missing = names.filter((method) => typeof (value as Record<string, unknown>)[method] !== 'function');
+    if (missing.length > 0) throw unexpected(name, expected, `one without ${missing.join(', ')}`);
     return value;
   };
 }
 
 function invalid(name: string, expected: string, got: unknown): JobTrackerError {
-  // An address may hold a password.
-  const shown = (typeof got === 'string' ? JSON.stringify(got) : String(got)).replace(/\/\/[^/@]*@/, '//…@');
-  return new JobTrackerError('INVALID_OPTION', `Expected \`${name}\` to be ${expected}, got ${shown}`);
+  return unexpected(name, expected, shown(got));
+}
+
+function unexpected(name: string, expected: string, got: string): JobTrackerError {
+  return new JobTrackerError('INVALID_OPTION', `Expected \`${name}\` to be ${expected}, got ${got}`);
+}
+
+function shown(got: unknown): string {
+  if (got instanceof URL) return shown(got.href);
+  if (typeof got === 'function') return 'a function';
+  if (typeof got === 'object' && got !== null) return Array.isArray(got) ? 'an array' : 'an object';
+  if (typeof got !== 'string') return String(got);
+  // What stands in front of an @ may hold a password, however badly the address is written.
+  const text = got.replace(/^([a-z][a-z\d+.-]*:\/\/)?.*@/is, '$1…@');
+  return JSON.stringify(text.length <= MAX_SHOWN ? text : `${text.slice(0, MAX_SHOWN)}…`);
 }

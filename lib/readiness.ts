@@ -29,7 +29,9 @@ export class Readiness {
   get failure(): string | undefined {
     if (this.#state === 'open') return undefined;
     if (this.#state === 'closed') return 'The job tracker has been closed';
-    return this.#state === 'failed' ? messageOf(this.#failure) : 'The job tracker is still opening its folder';
+    return this.#state === 'failed'
+      ? messageOf(this.#failure)
+      : 'The job tracker is still opening its folder';
   }
 
   /** Resolves to whether jobs can be kept now; waits a moment where that is about to be known. Never rejects. */
@@ -55,7 +57,8 @@ export class Readiness {
   async #try(): Promise<void> {
     try {
       await this.#open();
-      if (this.#state === 'closed') throw new JobTrackerError('CLOSED', 'The job tracker was closed while it opened');
+      if (this.#state === 'closed')
+        throw new JobTrackerError('CLOSED', 'The job tracker was closed while it opened');
       if (this.#failure !== undefined) this.#logger.warn('The job tracker can keep jobs again');
       this.#state = 'open';
       this.#failure = undefined;

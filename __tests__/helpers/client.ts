@@ -43,14 +43,19 @@ export function call(url: string, options: CallOptions = {}): Call {
     request.once('error', reject);
     request.once('close', () => reject(new Error('closed before the head')));
   });
-  const head = incoming.then(({ statusCode = 0, headers, rawHeaders }) => ({ status: statusCode, headers, rawHeaders }));
+  const head = incoming.then(({ statusCode = 0, headers, rawHeaders }) => ({
+    status: statusCode,
+    headers,
+    rawHeaders,
+  }));
   const answer = incoming.then(
     (message) =>
       new Promise<Answer>((resolve, reject) => {
         if (!options.unread) message.on('data', (chunk: Buffer) => received.push(chunk));
         message.once('end', () => {
           const { statusCode = 0, headers, rawHeaders } = message;
-          if (message.complete) resolve({ status: statusCode, headers, rawHeaders, body: Buffer.concat(received) });
+          if (message.complete)
+            resolve({ status: statusCode, headers, rawHeaders, body: Buffer.concat(received) });
         });
         message.once('error', reject);
         message.once('close', () => reject(new Error('closed before the end')));

@@ -2,7 +2,13 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import express, { type Express } from 'express';
-import { type Job, type JobTracker, type JobTrackerOptions, jobTracker, type Logger } from '../../lib/index.js';
+import {
+  type Job,
+  type JobTracker,
+  type JobTrackerOptions,
+  jobTracker,
+  type Logger,
+} from '../../lib/index.js';
 
 export interface Gateway {
   readonly url: string;
@@ -31,7 +37,12 @@ export function collectingLogger(log: string[]): Logger {
 }
 
 /** An Express app with the tracker in it, on a free port. */
-export async function startGateway({ front, behind, mount = '/', ...options }: GatewayOptions): Promise<Gateway> {
+export async function startGateway({
+  front,
+  behind,
+  mount = '/',
+  ...options
+}: GatewayOptions): Promise<Gateway> {
   const log: string[] = [];
   const tracker = jobTracker({ logger: collectingLogger(log), ...options });
   const app = express();

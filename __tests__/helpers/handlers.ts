@@ -1,6 +1,5 @@
 import http from 'node:http';
-import { Readable } from 'node:stream';
-import { pipeline } from 'node:stream';
+import { pipeline, Readable } from 'node:stream';
 import express, { type Express, type RequestHandler } from 'express';
 import expressHttpProxy from 'express-http-proxy';
 import httpProxy from 'http-proxy';
@@ -24,7 +23,11 @@ const forwardedHeaders = (req: express.Request) => {
 const pipeHandler =
   (target: string): RequestHandler =>
   (req, res, next) => {
-    const upstream = http.request(target + req.url, { method: req.method, headers: forwardedHeaders(req), agent: false });
+    const upstream = http.request(target + req.url, {
+      method: req.method,
+      headers: forwardedHeaders(req),
+      agent: false,
+    });
     upstream.once('response', (answer) => {
       res.writeHead(answer.statusCode ?? 502, answer.headers);
       answer.pipe(res);

@@ -32,23 +32,26 @@ describe('Spool', () => {
   test('keeps the order however pushes and takes are mixed', async () => {
     const directory = await newFolder();
     await fc.assert(
-      fc.asyncProperty(fc.array(fc.oneof(fc.integer({ min: 1, max: 5000 }), fc.constant('take' as const))), async (steps) => {
-        const spool = new Spool({ directory, memoryBytes: 2000 });
-        const pushed: Buffer[] = [];
-        const taken: Buffer[] = [];
-        for (const step of steps) {
-          if (step === 'take') {
-            const chunk = await spool.next();
-            if (chunk) taken.push(chunk);
-          } else {
-            pushed.push(randomBytes(step));
-            spool.push(pushed.at(-1) as Buffer);
+      fc.asyncProperty(
+        fc.array(fc.oneof(fc.integer({ min: 1, max: 5000 }), fc.constant('take' as const))),
+        async (steps) => {
+          const spool = new Spool({ directory, memoryBytes: 2000 });
+          const pushed: Buffer[] = [];
+          const taken: Buffer[] = [];
+          for (const step of steps) {
+            if (step === 'take') {
+              const chunk = await spool.next();
+              if (chunk) taken.push(chunk);
+            } else {
+              pushed.push(randomBytes(step));
+              spool.push(pushed.at(-1) as Buffer);
+            }
           }
-        }
-        taken.push(await takeAll(spool));
-        await spool.close();
-        return Buffer.concat(taken).equals(Buffer.concat(pushed));
-      }),
+          taken.push(await takeAll(spool));
+          await spool.close();
+          return Buffer.concat(taken).equals(Buffer.concat(pushed));
+        },
+      ),
       { numRuns: 200 },
     );
   });

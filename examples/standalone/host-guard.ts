@@ -13,7 +13,12 @@ export interface HostGuard {
  * @param names host names without a port, beside those of loopback.
  */
 export function hostGuard(names: readonly string[]): HostGuard {
-  const known = new Set(['localhost', '127.0.0.1', '[::1]', ...names.map((name) => bracketed(name.toLowerCase()))]);
+  const known = new Set([
+    'localhost',
+    '127.0.0.1',
+    '[::1]',
+    ...names.map((name) => bracketed(name.toLowerCase())),
+  ]);
   const admits = (req: IncomingMessage) => known.has(hostName(req.headers.host ?? ''));
   return {
     admits,

@@ -23,7 +23,8 @@ const LOOPBACK = ['localhost', '127.0.0.1', '::1'];
 export function readSettings(env: NodeJS.ProcessEnv): Settings {
   const value = (name: string) => env[name]?.trim() || undefined;
   const refused = NOT_YET.find((name) => value(name) !== undefined);
-  if (refused) throw new Error(`${refused} is set, but this version does not have its function yet: unset it`);
+  if (refused)
+    throw new Error(`${refused} is set, but this version does not have its function yet: unset it`);
 
   const host = value('HOST') ?? '127.0.0.1';
   const open = value('TRACKER_OPEN');
@@ -45,10 +46,16 @@ export function readSettings(env: NodeJS.ProcessEnv): Settings {
   };
 }
 
-function wholeNumber(name: string, text: string | undefined, least: number, most: number): number | undefined {
+function wholeNumber(
+  name: string,
+  text: string | undefined,
+  least: number,
+  most: number,
+): number | undefined {
   if (text === undefined) return undefined;
   const number = /^\d{1,6}$/.test(text) ? Number(text) : Number.NaN;
-  if (!(number >= least && number <= most)) throw invalid(name, `a whole number from ${least} to ${most}`, text);
+  if (!(number >= least && number <= most))
+    throw invalid(name, `a whole number from ${least} to ${most}`, text);
   return number;
 }
 
@@ -62,7 +69,8 @@ function corsOrigins(text: string | undefined): string[] | '*' | undefined {
   if (text === undefined || text === '*') return text;
   const origins = list(text);
   const wrong = origins.find((origin) => !URL.canParse(origin) || new URL(origin).origin !== origin);
-  if (wrong !== undefined) throw invalid('TRACKER_CORS', 'origins such as "https://app.example.com", or "*"', wrong);
+  if (wrong !== undefined)
+    throw invalid('TRACKER_CORS', 'origins such as "https://app.example.com", or "*"', wrong);
   return origins;
 }
 

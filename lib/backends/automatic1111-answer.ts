@@ -8,6 +8,7 @@ import type { JobError } from '../job.js';
 import { memberEdits } from '../json/member-edits.js';
 import { applyEdits, editedText, type TextEdit } from '../json/text-edits.js';
 import { TopLevelMembers } from '../json/top-level-members.js';
+import { keptPaths, problemOf, type SettledImage } from './automatic1111-verdict.js';
 import type { AnswerCapture, CapturedAnswer, CaptureOptions } from './backend.js';
 
 /** So many decoded bytes may wait for the disk before the backend has to. */
@@ -16,6 +17,10 @@ const MAX_WAITING_BYTES = 4 * 1024 * 1024;
 const STALLED_AFTER_MS = 5_000;
 /** SillyTavern sends its password for A1111 inside the body, and a fork may repeat it. */
 const SECRET_PARAMETERS = ['auth', 'url'];
+const STALLED: JobError = {
+  code: 'not_stored',
+  message: `The disk took nothing for ${STALLED_AFTER_MS / 1000} s`,
+};
 
 interface ReadImage {
   readonly image: AnswerImage;
@@ -61,16 +66,16 @@ export class Automatic1111Answer implements AnswerCapture {
 
   async end(): Promise<CapturedAnswer> {
     const summary = this.#close();
-    const outcomes = await this.#outcomes();
-    const output_paths = keptPaths(outcomes);
-    const problem = problemOf(summary, this.#read, outcomes, this.#givenUp);
+    const images = await this.#settledImages();
+    const output_paths = keptPaths(images);
+    const problem = this.#givenUp ? STALLED : problemOf(summary, images, this.#options.status);
     // An answer without images has nothing to give again.
     if (output_paths.length === 0 || !summary.json.complete) {
       await this.#text.close();
       return { output_paths, ...(problem && { problem }) };
     }
     try {
-      const sidecar = await this.#writeSidecar(summary, outcomes);
+      const sidecar = await this.#writeSidecar(summary, images);
       return { output_paths, sidecar, ...(problem && { problem }) };
     } catch (error) {
       const message = `The rest of the answer could not be kept: ${messageOf(error)}`;
@@ -82,7 +87,7 @@ export class Automatic1111Answer implements AnswerCapture {
 
   async breakOff(): Promise<CapturedAnswer> {
     if (!this.#over) this.#close();
-    const output_paths = keptPaths(await this.#outcomes());
+    const output_paths = keptPaths(await this.#settledImages());
     await this.#text.close();
     return { output_paths };
   }
@@ -102,7 +107,10 @@ export class Automatic1111Answer implements AnswerCapture {
         }
       }
     }
-    return editedText(text, edits.sort((a, b) => a.start - b.start));
+    return editedText(
+      text,
+      edits.sort((a, b) => a.start - b.start),
+    );
   }
 
   #close(): AnswerSummary {
@@ -158,7 +166,8 @@ export class Automatic1111Answer implements AnswerCapture {
   #endImage(image: AnswerImage): void {
     const intake = this.#intake;
     this.#intake = undefined;
-    const outcome = image.verdict === 'whole' && intake && !this.#givenUp ? intake.finish() : this.#drop(image, intake);
+    const outcome =
+      image.verdict === 'whole' && intake && !this.#givenUp ? intake.finish() : this.#drop(image, intake);
     this.#read.push({ image, outcome });
   }
 
@@ -167,29 +176,30 @@ export class Automatic1111Answer implements AnswerCapture {
     return verdict === 'not-base64' ? undefined : { kind: 'truncated' };
   }
 
-  async #outcomes(): Promise<(IntakeOutcome | undefined)[]> {
-    return await Promise.all(this.#read.map(({ outcome }) => outcome));
+  async #settledImages(): Promise<SettledImage[]> {
+    return await Promise.all(
+      this.#read.map(async ({ image, outcome }) => ({ image, outcome: await outcome })),
+    );
   }
 
-  async #writeSidecar(summary: AnswerSummary, outcomes: (IntakeOutcome | undefined)[]): Promise<string> {
-    const { images: store, stem, jobId, contentType } = this.#options;
+  async #writeSidecar(summary: AnswerSummary, settled: readonly SettledImage[]): Promise<string> {
+    const { images: store, stem, jobId, status, contentType } = this.#options;
     const secrets = this.#secretEdits();
-    const images = this.#read.flatMap(({ image }, i) => {
-      const outcome = outcomes[i];
+    const images = settled.flatMap(({ image, outcome }) => {
       if (outcome?.kind !== 'kept') return [];
       const escaped = image.escapedSlashes ? ({ escaped_slashes: true } as const) : {};
       return [{ path: outcome.path, at: image.textOffset, ...escaped }];
     });
-    const cut = this.#read.filter(({ image }) => image.sizeBytes > 0).length;
+    const cut = settled.filter(({ image }) => image.sizeBytes > 0).length;
     const { info, parameters } = summary;
     return await writeSidecar(
       store,
       stem,
       {
         id: jobId,
-        status: 200,
+        status,
         ...(contentType === undefined ? {} : { content_type: contentType }),
-        exact: secrets.length === 0 && images.length === cut && this.#read.every(({ image }) => image.exact),
+        exact: secrets.length === 0 && images.length === cut && settled.every(({ image }) => image.exact),
         images,
         members: {
           ...(info && { info: [info.start, info.end] as const }),
@@ -224,34 +234,4 @@ function membersOf(text: string): TopLevelMembers {
   members.write(Buffer.from(text));
   members.end();
   return members;
-}
-
-function keptPaths(outcomes: readonly (IntakeOutcome | undefined)[]): string[] {
-  return outcomes.flatMap((outcome) => (outcome?.kind === 'kept' ? [outcome.path] : []));
-}
-
-/** Why a job with this answer is not Completed; undefined where it is. */
-function problemOf(
-  summary: AnswerSummary,
-  read: readonly ReadImage[],
-  outcomes: readonly (IntakeOutcome | undefined)[],
-  givenUp: boolean,
-): JobError | undefined {
-  if (givenUp) return { code: 'not_stored', message: `The disk took nothing for ${STALLED_AFTER_MS / 1000} s` };
-  for (const [i, outcome] of outcomes.entries()) {
-    if (outcome?.kind === 'failed') {
-      return { code: 'not_stored', message: `images[${i}] could not be kept: ${outcome.message}` };
-    }
-  }
-  const bad = (message: string): JobError => ({ code: 'backend', message, status: 200 });
-  if (!summary.json.complete) return bad(`The answer is not whole JSON: ${summary.json.reason}`);
-  const truncated = outcomes.findIndex((outcome) => outcome?.kind === 'truncated');
-  if (truncated !== -1) return bad(`images[${truncated}] ends too early`);
-  const unreadable = read.findIndex(({ image }) => image.verdict === 'not-base64' && !image.exact);
-  if (unreadable !== -1) return bad(`images[${unreadable}] is not base64`);
-  if (keptPaths(outcomes).length > 0) return undefined;
-  if (read.length > 0) return bad('images[0] is not base64');
-  const message =
-    summary.imagesMember === 'array' ? 'The answer has no image in it' : 'The answer has no array `images`';
-  return { code: 'empty', message, status: 200 };
 }

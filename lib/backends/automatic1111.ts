@@ -38,7 +38,11 @@ export const automatic1111: Backend = {
       const value = scalarOf(members.get(name)?.text);
       if (value !== undefined) fields[name] = value;
     }
-    return { prompt: shortened(prompt, MAX_PROMPT_LENGTH), fields: fields as RequestFields, imagesUnwanted: isFalse(members) };
+    return {
+      prompt: shortened(prompt, MAX_PROMPT_LENGTH),
+      fields: fields as RequestFields,
+      imagesUnwanted: isFalse(members),
+    };
   },
 
   changesTo(members, { jobId, forwards }) {
@@ -92,7 +96,8 @@ function textOf(members: TopLevelMembers, name: string): string | undefined {
 
 function scalarOf(text: string | undefined): string | number | boolean | undefined {
   const value = jsonOf(text);
-  if (typeof value === 'number') return Number.isInteger(value) && !Number.isSafeInteger(value) ? text : value;
+  if (typeof value === 'number')
+    return Number.isInteger(value) && !Number.isSafeInteger(value) ? text : value;
   if (typeof value === 'boolean') return value;
   return typeof value === 'string' && value ? shortened(value, MAX_FIELD_LENGTH) : undefined;
 }

@@ -16,6 +16,8 @@ export interface CaptureOptions {
   /** What the names of the job's files begin with: `2026-11-22/Ab12Cd34`. */
   readonly stem: string;
   readonly jobId: string;
+  /** The answer's status, 2xx. */
+  readonly status: number;
   readonly contentType: string | undefined;
   /** For requests whose client wants no images: the answer is held, and given without them at the end. */
   readonly imagesUnwanted: boolean;

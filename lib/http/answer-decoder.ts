@@ -3,7 +3,9 @@ import zlib from 'node:zlib';
 
 /** True for an answer whose bytes are what they stand for. */
 export function isPlain(contentEncoding: string | undefined): boolean {
-  return contentEncoding === undefined || contentEncoding === '' || contentEncoding.toLowerCase() === 'identity';
+  return (
+    contentEncoding === undefined || contentEncoding === '' || contentEncoding.toLowerCase() === 'identity'
+  );
 }
 
 /**

@@ -33,7 +33,8 @@ export class EarlyHead {
   sendNow(): void {
     if (this.#stopped || this.#response.early || this.#options.headAfterMs === false) return;
     // The backend's own CORS headers would come too late, and the browser would keep the answer from the page.
-    if (isCrossOrigin(this.#req) && this.#response.getHeader('access-control-allow-origin') === undefined) return;
+    if (isCrossOrigin(this.#req) && this.#response.getHeader('access-control-allow-origin') === undefined)
+      return;
     const response = this.#response;
     // What a middleware has said of a body that is not there yet would be wrong.
     for (const name of ['content-length', 'content-encoding', 'etag']) response.removeHeader(name);

@@ -59,7 +59,10 @@ export class Forwarder {
 
   /** Passes a WebSocket (or any other upgrade) on, for `server.on('upgrade', ...)`. */
   upgrade(req: IncomingMessage, socket: Duplex, head: Buffer): void {
-    const upstream = this.#request(req, { connection: 'Upgrade', upgrade: req.headers.upgrade ?? 'websocket' });
+    const upstream = this.#request(req, {
+      connection: 'Upgrade',
+      upgrade: req.headers.upgrade ?? 'websocket',
+    });
     const end = () => {
       upstream.destroy();
       socket.destroy();
@@ -126,7 +129,9 @@ function parsedBody(req: IncomingMessage & { body?: unknown }): Buffer | Error |
   const type = req.headers['content-type'] ?? '';
   if (/[/+]json\b/i.test(type)) return Buffer.from(JSON.stringify(body));
   const expected = 'Expected a request body that nobody has read yet, or JSON';
-  return new Error(`${expected}, got a parsed one of type "${type}": mount jobTracker() before the body parser`);
+  return new Error(
+    `${expected}, got a parsed one of type "${type}": mount jobTracker() before the body parser`,
+  );
 }
 
 function rawHead(answer: IncomingMessage, rawHeaders: readonly string[]): string {

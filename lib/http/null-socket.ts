@@ -1,10 +1,12 @@
+import type { ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { Writable } from 'node:stream';
 
 /**
  * A socket that takes everything and sends it nowhere. A response whose client has left is put on one, so that all of
  * Node's own machinery (write, end, 'finish', 'close') goes on as if somebody were listening.
  */
-export function createNullSocket(): Writable {
+function createNullSocket(): Writable {
   const socket = new Writable({
     // Node corks a response while it writes, and nobody listens for this stream's 'drain'.
     highWaterMark: Number.MAX_SAFE_INTEGER,
@@ -21,4 +23,28 @@ export function createNullSocket(): Writable {
     unref: self,
     destroySoon: () => socket.destroy(),
   });
+}
+
+/** The parts of `ServerResponse` that its types leave out; the same in Node 20 to 24. */
+type ResponseInternals = Omit<ServerResponse, 'detachSocket' | 'assignSocket'> & {
+  destroyed: boolean;
+  _closed?: boolean;
+  assignSocket(socket: unknown): void;
+  detachSocket(socket: unknown): void;
+};
+
+/**
+ * Takes a response off the connection that is being lost, before Node ends it with the connection. To be called from
+ * the socket's first 'close' listener.
+ */
+export function moveToNullSocket(response: ServerResponse, lost: Socket): void {
+  const res = response as unknown as ResponseInternals;
+  // A pipelined response that waits for its turn has no socket yet.
+  if ((res.socket as unknown) === lost) res.detachSocket(lost);
+  res.destroyed = false;
+  res._closed = false;
+  res.assignSocket(createNullSocket());
+  // Node will want to do both for the real socket when this response has finished.
+  res.detachSocket = () => {};
+  res.assignSocket = () => {};
 }

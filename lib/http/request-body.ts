@@ -1,6 +1,6 @@
 import { IncomingMessage } from 'node:http';
 import { systemCodeOf } from '../errors.js';
-import { applyEdits, type TextEdit, grownBytes } from '../json/text-edits.js';
+import { applyEdits, grownBytes, type TextEdit } from '../json/text-edits.js';
 import { Spool } from './spool.js';
 
 export interface ReceiveOptions {
@@ -43,7 +43,10 @@ export class RequestBody {
 
   constructor(req: IncomingMessage & { body?: unknown }, options: ReceiveOptions) {
     this.#req = req;
-    this.#spool = new Spool({ directory: options.directory, memoryBytes: options.memoryBytes ?? 1024 * 1024 });
+    this.#spool = new Spool({
+      directory: options.directory,
+      memoryBytes: options.memoryBytes ?? 1024 * 1024,
+    });
     this.parsed = req.readableEnded;
     this.#shieldFromLoss();
     this.readByHandler = new Promise((resolve) => {
@@ -193,7 +196,8 @@ function takeBuffered(req: IncomingMessage): { chunks: Buffer[]; ended: boolean 
   const { ended } = state;
   const chunks: Buffer[] = [];
   for (const chunk of state.buffer) {
-    if (chunk) chunks.push(typeof chunk === 'string' ? Buffer.from(chunk, req.readableEncoding ?? 'utf8') : chunk);
+    if (chunk)
+      chunks.push(typeof chunk === 'string' ? Buffer.from(chunk, req.readableEncoding ?? 'utf8') : chunk);
   }
   const Buffered = state.buffer.constructor as new () => typeof state.buffer;
   state.buffer = new Buffered();

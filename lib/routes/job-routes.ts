@@ -1,4 +1,4 @@
-import express, { type Request, type Response, type Router } from 'express';
+import express, { type ErrorRequestHandler, type Request, type Response, type Router } from 'express';
 import type { ImageStore } from '../images/image-store.js';
 import { isFinished, type Job } from '../job.js';
 import { isJobId } from '../job-id.js';
@@ -26,14 +26,18 @@ export function jobRoutes(options: JobRoutesOptions): Router {
       const id = String(req.params.id);
       const job = isJobId(id) ? await jobs.get(id) : undefined;
       if (job) await behave(job, req, res);
-      else res.status(404).json({ error: 'Job not found' });
+      else sendNotFound(res);
     });
 
   router.get(
     '/sdapi/v1/job/:id',
     withJob(async (job, req, res) => {
       const imagesAs = oneOf(req.query, 'images', ['base64', 'url', 'none'] as const) ?? 'base64';
-      await sendJob(res, images, job, { imagesAs, mountPath: req.baseUrl, queuePosition: queuePosition(job.id) });
+      await sendJob(res, images, job, {
+        imagesAs,
+        mountPath: req.baseUrl,
+        queuePosition: queuePosition(job.id),
+      });
     }),
   );
 
@@ -44,7 +48,9 @@ export function jobRoutes(options: JobRoutesOptions): Router {
       const path = /^\d{1,6}$/.test(n) ? job.output_paths[Number(n)] : undefined;
       const file = path === undefined ? undefined : await images.read(path);
       if (!file) {
-        res.status(404).json({ error: `Image not found: the job has ${job.output_paths.length}, counted from 0` });
+        res
+          .status(404)
+          .json({ error: `Image not found: the job has ${job.output_paths.length}, counted from 0` });
         return;
       }
       try {
@@ -62,8 +68,8 @@ export function jobRoutes(options: JobRoutesOptions): Router {
         res.status(409).json({ error: `Expected a job that has ended, got one that is ${job.status}` });
         return;
       }
-      await jobs.remove(job.id);
-      res.status(204).end();
+      if (await jobs.remove(job.id)) res.status(204).end();
+      else sendNotFound(res);
     }),
   );
 
@@ -86,7 +92,17 @@ export function jobRoutes(options: JobRoutesOptions): Router {
     }),
   );
 
+  // The router itself stumbles over an id that is no text at all, such as `%zz`.
+  router.use('/sdapi/v1/job', ((error: unknown, _req, res, next) => {
+    if (error instanceof URIError) sendNotFound(res);
+    else next(error);
+  }) as ErrorRequestHandler);
+
   return router;
+}
+
+function sendNotFound(res: Response): void {
+  res.status(404).json({ error: 'Job not found' });
 }
 
 function textParameters(query: Request['query']): Record<string, string> {

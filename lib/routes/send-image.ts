@@ -2,6 +2,7 @@ import { pipeline } from 'node:stream/promises';
 import type { Request, Response } from 'express';
 import { sniffImage } from '../images/image-format.js';
 import type { StoredFile } from '../images/image-store.js';
+import { requestedRange } from './requested-range.js';
 
 const SNIFF_BYTES = 64;
 
@@ -12,25 +13,28 @@ const SNIFF_BYTES = 64;
  * @param name the file's name for people, without its extension; unique for ever.
  */
 export async function sendImage(req: Request, res: Response, file: StoredFile, name: string): Promise<void> {
-  const format = sniffImage(await file.slice(0, SNIFF_BYTES));
   const etag = `"${name}"`;
-  const disposition = format?.inline ? 'inline' : 'attachment';
+  res.setHeader('Accept-Ranges', 'bytes');
   res.setHeader('ETag', etag);
   res.setHeader('Cache-Control', 'private, max-age=31536000, immutable');
-  res.setHeader('Accept-Ranges', 'bytes');
-  res.setHeader('Content-Type', format?.type ?? 'application/octet-stream');
-  res.setHeader('Content-Disposition', `${disposition}; filename="${name}.${format?.extension ?? 'bin'}"`);
   if (req.fresh) {
     res.status(304).end();
     return;
   }
-  const range = requestedRange(req, file.sizeBytes, etag);
+  const range = requestedRange(req, { sizeBytes: file.sizeBytes, etag });
   if (range === 'unsatisfiable') {
+    res.removeHeader('ETag');
+    res.setHeader('Cache-Control', 'no-store');
     res.setHeader('Content-Range', `bytes */${file.sizeBytes}`);
-    res.removeHeader('Content-Disposition');
-    res.status(416).json({ error: `Expected a range within ${file.sizeBytes} bytes, got "${req.headers.range}"` });
+    res
+      .status(416)
+      .json({ error: `Expected a range within ${file.sizeBytes} bytes, got "${req.headers.range}"` });
     return;
   }
+  const format = sniffImage(await file.slice(0, SNIFF_BYTES));
+  const disposition = format?.inline ? 'inline' : 'attachment';
+  res.setHeader('Content-Type', format?.type ?? 'application/octet-stream');
+  res.setHeader('Content-Disposition', `${disposition}; filename="${name}.${format?.extension ?? 'bin'}"`);
   if (range) {
     res.status(206);
     res.setHeader('Content-Range', `bytes ${range.start}-${range.end}/${file.sizeBytes}`);
@@ -47,18 +51,4 @@ export async function sendImage(req: Request, res: Response, file: StoredFile, n
     // The client left; there is nobody to tell.
     if ((error as NodeJS.ErrnoException).code !== 'ERR_STREAM_PREMATURE_CLOSE') throw error;
   }
-}
-
-/** One range; several at once, or what makes no sense, are answered with the whole, as RFC 9110 allows. */
-function requestedRange(
-  req: Request,
-  sizeBytes: number,
-  etag: string,
-): { start: number; end: number } | 'unsatisfiable' | undefined {
-  const ifRange = req.headers['if-range'];
-  if (ifRange !== undefined && ifRange !== etag) return undefined;
-  const ranges = req.range(sizeBytes);
-  if (ranges === undefined || ranges === -2) return undefined;
-  if (ranges === -1) return 'unsatisfiable';
-  return ranges.type === 'bytes' && ranges.length === 1 ? ranges[0] : undefined;
 }

@@ -7,6 +7,9 @@ import type { ImageStore, StoredFile } from '../images/image-store.js';
 import type { Job } from '../job.js';
 import { jobJson } from './job-json.js';
 
+/** The backend's words are looked at before they are given again, unless there are so many of them. */
+const MAX_CHECKED_BYTES = 1024 * 1024;
+
 export type ImagesAs = 'base64' | 'url' | 'none';
 
 export interface SendJobOptions {
@@ -25,11 +28,18 @@ interface Piece {
  * Answers with a job as JSON: the extension's five fields first, then ours. Images and the backend's own words are
  * streamed from their files, so that a job of 500 MB costs as little memory as any.
  */
-export async function sendJob(res: Response, store: ImageStore, job: Job, options: SendJobOptions): Promise<void> {
+export async function sendJob(
+  res: Response,
+  store: ImageStore,
+  job: Job,
+  options: SendJobOptions,
+): Promise<void> {
   const files: StoredFile[] = [];
   try {
     const { id, prompt, status, timestamp, ...more } = jobJson(job, options.mountPath, options.queuePosition);
-    const pieces: Piece[] = [text(`${JSON.stringify({ id, prompt, status, timestamp }).slice(0, -1)},"images":`)];
+    const pieces: Piece[] = [
+      text(`${JSON.stringify({ id, prompt, status, timestamp }).slice(0, -1)},"images":`),
+    ];
     const missing: number[] = [];
     if (options.imagesAs === 'base64') {
       pieces.push(text('['));
@@ -53,7 +63,7 @@ export async function sendJob(res: Response, store: ImageStore, job: Job, option
     const sidecar = job.sidecar === undefined ? undefined : await openSidecar(store, job.sidecar);
     if (sidecar) {
       files.push(sidecar.file);
-      for (const name of ['info', 'parameters'] as const) pieces.push(...member(sidecar, name));
+      for (const name of ['info', 'parameters'] as const) pieces.push(...(await member(sidecar, name)));
     }
     pieces.push(text('}'));
     await send(res, pieces);
@@ -65,7 +75,10 @@ export async function sendJob(res: Response, store: ImageStore, job: Job, option
 async function send(res: Response, pieces: readonly Piece[]): Promise<void> {
   res.setHeader('Content-Type', 'application/json; charset=utf-8');
   res.setHeader('Cache-Control', 'no-store');
-  res.setHeader('Content-Length', pieces.reduce((sum, piece) => sum + piece.sizeBytes, 0));
+  res.setHeader(
+    'Content-Length',
+    pieces.reduce((sum, piece) => sum + piece.sizeBytes, 0),
+  );
   if (res.req.method === 'HEAD') {
     res.end();
     return;
@@ -90,14 +103,26 @@ function base64(file: StoredFile): Piece {
   return { sizeBytes: base64Length(file.sizeBytes), chunks: () => streamBase64(file) };
 }
 
-/** A member of the backend's answer, in its own words. */
-function member({ header, file, textStart }: Sidecar, name: 'info' | 'parameters'): Piece[] {
-  const range = header.members[name];
-  if (!range) return [];
-  const [start, end] = range;
-  const value: Piece = {
-    sizeBytes: end - start,
-    chunks: () => file.read({ start: textStart + start, end: textStart + end - 1 }) as AsyncIterable<Buffer>,
-  };
-  return [text(`,"${name}":`), value];
+/** A member of the backend's answer, in its own words; nothing where somebody has spoilt them. */
+async function member({ header, file, textStart }: Sidecar, name: 'info' | 'parameters'): Promise<Piece[]> {
+  const place = header.members[name];
+  if (!place) return [];
+  const sizeBytes = place[1] - place[0];
+  const start = textStart + place[0];
+  if (sizeBytes > MAX_CHECKED_BYTES) {
+    const chunks = () => file.read({ start, end: start + sizeBytes - 1 }) as AsyncIterable<Buffer>;
+    return [text(`,"${name}":`), { sizeBytes, chunks }];
+  }
+  const value = await file.slice(start, sizeBytes);
+  return isJson(value) ? [text(`,"${name}":`), { sizeBytes, chunks: () => [value] }] : [];
+}
+
+function isJson(value: Buffer): boolean {
+  try {
+    JSON.parse(value.toString());
+    return true;
+  } catch {
+    // Put into the answer, it would make all of that unreadable, images and all.
+    return false;
+  }
 }

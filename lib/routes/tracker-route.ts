@@ -15,7 +15,10 @@ type TrackerRoute = (req: Request, res: Response) => Promise<void>;
  * What all routes of the tracker have in common: 503 with the reason while nothing can be kept, 400 for parameters that
  * make no sense, 403 for a change from another site, and 500, logged, for the rest.
  */
-export function trackerRoute({ logger, failure }: TrackerRouteOptions): (route: TrackerRoute) => RequestHandler {
+export function trackerRoute({
+  logger,
+  failure,
+}: TrackerRouteOptions): (route: TrackerRoute) => RequestHandler {
   return (route) => (req, res) => {
     const reason = failure();
     if (reason !== undefined) {
@@ -44,12 +47,15 @@ export function trackerRoute({ logger, failure }: TrackerRouteOptions): (route: 
   };
 }
 
-/** A browser sends stored credentials by itself, so what a page of another site asks for is not its user's wish. */
+/**
+ * A browser sends stored credentials by itself, so what a page of another site asks for is not its user's wish. What the
+ * browser says in `Sec-Fetch-Site` counts first: a reverse proxy in front may have changed the `Host` that `Origin` is
+ * else compared with.
+ */
 function isForeignChange(req: Request, res: Response): boolean {
   const { origin } = req.headers;
   // The host's own CORS rules let this very origin in.
   if (origin !== undefined && res.getHeader('access-control-allow-origin') === origin) return false;
   const site = req.headers['sec-fetch-site'];
-  if (site !== undefined && site !== 'same-origin' && site !== 'none') return true;
-  return isCrossOrigin(req);
+  return site === undefined ? isCrossOrigin(req) : site !== 'same-origin' && site !== 'none';
 }
