@@ -63,12 +63,15 @@ export class JobRecorder {
     const deadline = new Deadline(RECORD_WITHIN_MS);
     try {
       for (let attempt = 0; attempt < ID_ATTEMPTS; attempt += 1) {
+        const { prompt, ip, ...others } = facts;
         const job: Job = {
           id: this.#generateId(),
-          ...facts,
+          prompt,
+          ip,
           timestamp: Math.floor(Date.now() / 1000),
           status: 'Pending',
           output_paths: [],
+          ...others,
         };
         const inserting = this.#store.insert(job);
         const inserted = await deadline.race(inserting);

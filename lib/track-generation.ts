@@ -87,7 +87,7 @@ class Generation {
           ip: this.#req.ip ?? '',
           backend: this.#backend.name,
           path: this.#req.path,
-          request: facts.fields,
+          ...(Object.keys(facts.fields).length > 0 && { request: facts.fields }),
         })
       : undefined;
     if (!job) {
