@@ -27,6 +27,11 @@ let backend: ScriptedBackend;
 let gateway: Gateway;
 let held: ReturnType<typeof gate>;
 
+const isExpress4 = 'lazyrouter' in express.application;
+type HandlerRow = [string, (req: Request, res: Response, next: NextFunction) => unknown, number];
+/** Express 4 does not look at what a handler returns. */
+const rejection: HandlerRow = ['a rejection', async () => Promise.reject(new Error('broken')), 500];
+
 const proxied = (app: Express) => app.use(createProxyMiddleware({ target: backend.url }));
 
 async function start(options: GatewayOptions = {}): Promise<void> {
@@ -213,7 +218,7 @@ describe('the request', () => {
 });
 
 describe('handlers that do not proxy', () => {
-  test.each<[string, (req: Request, res: Response, next: NextFunction) => unknown, number]>([
+  test.each<HandlerRow>([
     ['res.json', (_req, res) => res.cookie('a', 'b').json({ images: [image.toString('base64')] }), 200],
     ['sendStatus', (_req, res) => res.sendStatus(418), 418],
     ['redirect', (_req, res) => res.redirect('/elsewhere'), 302],
@@ -225,13 +230,7 @@ describe('handlers that do not proxy', () => {
       },
       500,
     ],
-    [
-      'a rejection',
-      async () => {
-        throw new Error('broken');
-      },
-      500,
-    ],
+    ...(isExpress4 ? [] : [rejection]),
     ['next() to nobody', (_req, _res, next) => next(), 404],
   ])('%s', async (_name, handler, status) => {
     await start({ behind: (app) => app.set('env', 'test').use(handler) });
