@@ -19,10 +19,15 @@ export interface SidecarHeader {
   readonly exact: boolean;
   readonly images: readonly SidecarImage[];
   /** The places of raw values in the answer's text: start and end (exclusive), in bytes. */
-  readonly members: { readonly info?: readonly [number, number]; readonly parameters?: readonly [number, number] };
+  readonly members: {
+    readonly info?: readonly [number, number];
+    readonly parameters?: readonly [number, number];
+  };
   readonly text_bytes: number;
 }
 
+const TEXT_FOLLOWS = ',\n"answer":';
+const AFTER_TEXT = '}\n';
 const MAX_HEADER_BYTES = 4 * 1024 * 1024;
 const FIRST_READ_BYTES = 16 * 1024;
 
@@ -40,9 +45,9 @@ export async function writeSidecar(
 ): Promise<string> {
   const writer = await store.create(stem);
   try {
-    await writer.write(Buffer.from(`${JSON.stringify(header).slice(0, -1)},\n"answer":`));
+    await writer.write(Buffer.from(JSON.stringify(header).slice(0, -1) + TEXT_FOLLOWS));
     for await (const chunk of text) await writer.write(chunk);
-    await writer.write(Buffer.from('}\n'));
+    await writer.write(Buffer.from(AFTER_TEXT));
     return await writer.finish('json');
   } catch (error) {
     await writer.discard();
@@ -58,29 +63,56 @@ export interface Sidecar {
   readonly textStart: number;
 }
 
-/** Opens a sidecar; undefined where there is none, or what is there is not one. */
+/** Opens a sidecar; undefined where there is none, or what is there is not one, or not a whole one. */
 export async function openSidecar(store: ImageStore, path: string): Promise<Sidecar | undefined> {
   const file = await store.read(path);
   if (!file) return undefined;
+  let sidecar: Sidecar | undefined;
+  try {
+    sidecar = await readSidecar(file);
+  } finally {
+    if (!sidecar) await file.close();
+  }
+  return sidecar;
+}
+
+async function readSidecar(file: StoredFile): Promise<Sidecar | undefined> {
   for (let length = FIRST_READ_BYTES; length <= MAX_HEADER_BYTES; length *= 16) {
     const head = await file.slice(0, length);
-    const lineEnd = head.indexOf(',\n"answer":');
-    if (lineEnd !== -1) {
-      const header = parseHeader(head.toString('utf8', 0, lineEnd));
-      if (header) return { header, file, textStart: lineEnd + ',\n"answer":'.length };
-      break;
+    const headerEnd = head.indexOf(TEXT_FOLLOWS);
+    if (headerEnd !== -1) {
+      const header = parseHeader(head.toString('utf8', 0, headerEnd));
+      const textStart = headerEnd + TEXT_FOLLOWS.length;
+      const textBytes = file.sizeBytes - textStart - AFTER_TEXT.length;
+      return isHeader(header, textBytes) ? { header, file, textStart } : undefined;
     }
-    if (head.length < length) break;
+    if (head.length < length) return undefined;
   }
-  await file.close();
   return undefined;
 }
 
-function parseHeader(line: string): SidecarHeader | undefined {
+function parseHeader(line: string): unknown {
   try {
-    return JSON.parse(`${line}}`) as SidecarHeader;
+    return JSON.parse(`${line}}`);
   } catch {
     // Somebody else's file, or a damaged one: the images do not depend on it.
     return undefined;
   }
+}
+
+/** Whether a file says of itself what a sidecar says whose text has so many bytes. Nothing read from a disk is taken on trust. */
+function isHeader(value: unknown, textBytes: number): value is SidecarHeader {
+  if (typeof value !== 'object' || value === null) return false;
+  const { id, status, exact, images, members, text_bytes } = value as Partial<SidecarHeader>;
+  if (typeof id !== 'string' || typeof status !== 'number' || typeof exact !== 'boolean') return false;
+  if (text_bytes !== textBytes || !Array.isArray(images)) return false;
+  if (typeof members !== 'object' || members === null) return false;
+  const isOffset = (at: unknown) =>
+    Number.isSafeInteger(at) && (at as number) >= 0 && (at as number) <= textBytes;
+  const isPlace = (place: unknown) =>
+    Array.isArray(place) && place.length === 2 && place.every(isOffset) && place[0] < place[1];
+  return (
+    [members.info, members.parameters].every((place) => place === undefined || isPlace(place)) &&
+    images.every((image) => typeof image?.path === 'string' && isOffset(image.at))
+  );
 }

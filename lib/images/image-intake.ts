@@ -17,14 +17,17 @@ export type IntakeOutcome =
 export class ImageIntake {
   readonly #wholeness = new WholenessCheck();
   readonly #onTaken: (sizeBytes: number) => void;
+  readonly #writer: Promise<ImageWriter>;
   /** Every step waits for the one before. */
-  #steps: Promise<ImageWriter>;
+  #steps: Promise<unknown>;
   #beginning = Buffer.alloc(0);
 
   /** @param onTaken called with the size of each piece once the store has it, or will never have it. */
   constructor(store: ImageStore, stem: string, onTaken: (sizeBytes: number) => void) {
     this.#onTaken = onTaken;
-    this.#steps = store.create(stem);
+    // A store of the host's own may throw where it should reject.
+    this.#writer = Promise.resolve().then(() => store.create(stem));
+    this.#steps = this.#writer;
     // A failure shows when the image ends.
     this.#steps.catch(() => {});
   }
@@ -33,13 +36,11 @@ export class ImageIntake {
   push(bytes: Buffer, release: () => void): void {
     this.#wholeness.update(bytes);
     if (this.#beginning.length < SNIFF_BYTES) {
-      this.#beginning = Buffer.concat([this.#beginning, bytes.subarray(0, SNIFF_BYTES - this.#beginning.length)]);
+      const missing = SNIFF_BYTES - this.#beginning.length;
+      this.#beginning = Buffer.concat([this.#beginning, bytes.subarray(0, missing)]);
     }
     this.#steps = this.#steps
-      .then(async (writer) => {
-        await writer.write(bytes);
-        return writer;
-      })
+      .then(async () => (await this.#writer).write(bytes))
       .finally(() => {
         release();
         this.#onTaken(bytes.length);
@@ -54,9 +55,9 @@ export class ImageIntake {
       return { kind: 'truncated' };
     }
     try {
-      const writer = await this.#steps;
+      await this.#steps;
       const extension = sniffImage(this.#beginning)?.extension ?? 'bin';
-      return { kind: 'kept', path: await writer.finish(extension) };
+      return { kind: 'kept', path: await (await this.#writer).finish(extension) };
     } catch (error) {
       await this.discard();
       return { kind: 'failed', message: messageOf(error) };
@@ -65,11 +66,10 @@ export class ImageIntake {
 
   /** Throws away what was written. Never rejects. */
   async discard(): Promise<void> {
-    const writer = await this.#created();
-    await writer?.discard();
-  }
-
-  async #created(): Promise<ImageWriter | undefined> {
-    return await this.#steps.catch(() => undefined);
+    try {
+      await (await this.#writer).discard();
+    } catch {
+      // Where no file could be begun there is none to discard, and one that cannot be discarded is unfinished for ever.
+    }
   }
 }

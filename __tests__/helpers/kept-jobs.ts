@@ -1,0 +1,65 @@
+import { readdirSync, readlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { FileImageStore } from '../../lib/images/file-image-store.js';
+import type { ImageStore } from '../../lib/images/image-store.js';
+import type { Job } from '../../lib/job.js';
+import { createLowdbJobStore } from '../../lib/stores/lowdb-job-store.js';
+import { collectingLogger, type Gateway, type GatewayOptions, startGateway } from './gateway.js';
+import { makeJob } from './job-records.js';
+
+export interface KeptJobs {
+  readonly gateway: Gateway;
+  readonly images: FileImageStore;
+  /** Puts a file into the output folder, as a generation does; resolves to its stored path. */
+  keepFile(stem: string, extension: string, bytes: Uint8Array): Promise<string>;
+  /** Puts a finished job into the record store. */
+  keepJob(number: number, differences?: Partial<Job>): Promise<Job>;
+}
+
+/** A gateway whose stores the test can fill by itself, past any generation. */
+export async function startWithKeptJobs(dir: string, options: GatewayOptions = {}): Promise<KeptJobs> {
+  const logger = collectingLogger([]);
+  const store = createLowdbJobStore({ folder: dir, logger });
+  const images = new FileImageStore({ folder: join(dir, 'output'), logger });
+  const gateway = await startGateway({ dir, store, images, ...options });
+  return {
+    gateway,
+    images,
+    keepFile: (stem, extension, bytes) => keepFile(images, stem, extension, bytes),
+    async keepJob(number, differences = {}) {
+      const job = makeJob(number, { status: 'Completed', ...differences });
+      if (!(await store.insert(job))) throw new Error(`${job.id} is there already`);
+      return job;
+    },
+  };
+}
+
+async function keepFile(
+  store: ImageStore,
+  stem: string,
+  extension: string,
+  bytes: Uint8Array,
+): Promise<string> {
+  const writer = await store.create(stem);
+  await writer.write(bytes);
+  return writer.finish(extension);
+}
+
+/** The files below a folder that this process has open. */
+export function openFilesBelow(folder: string): string[] {
+  const open: string[] = [];
+  for (const descriptor of readdirSync('/proc/self/fd')) {
+    try {
+      const path = readlinkSync(join('/proc/self/fd', descriptor));
+      if (path.startsWith(folder)) open.push(path);
+    } catch {
+      // It has been closed in the meantime, or was the list's own.
+    }
+  }
+  return open;
+}
+
+/** Resolves once the condition holds; the test's own time limit is the only one. */
+export async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
+  while (!(await condition())) await new Promise((resolve) => setImmediate(resolve));
+}

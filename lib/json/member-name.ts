@@ -1,0 +1,25 @@
+const LONGEST_BYTES = 1024;
+
+/** The name of an object's member, collected from passing chunks. */
+export class MemberName {
+  #pieces: Buffer[] = [];
+  #sizeBytes = 0;
+
+  /** Bytes between the quotes. Beyond 1 KiB nothing more is kept. */
+  add(bytes: Buffer): void {
+    this.#sizeBytes += bytes.length;
+    if (this.#sizeBytes > LONGEST_BYTES) this.#pieces = [];
+    else this.#pieces.push(Buffer.from(bytes));
+  }
+
+  /**
+   * The unescaped name, and ready for the next one. `undefined` for a name of more than 1 KiB; throws a SyntaxError
+   * where the bytes are no JSON string.
+   */
+  take(): string | undefined {
+    const raw = this.#sizeBytes > LONGEST_BYTES ? undefined : Buffer.concat(this.#pieces).toString();
+    this.#pieces = [];
+    this.#sizeBytes = 0;
+    return raw === undefined ? undefined : JSON.parse(`"${raw}"`);
+  }
+}
