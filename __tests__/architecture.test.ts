@@ -10,7 +10,7 @@ const lib = resolve(import.meta.dirname, '../lib');
  */
 const floors: readonly (readonly string[])[] = [
   ['errors.ts', 'logger.ts', 'job.ts', 'job-id.ts'],
-  ['json/'],
+  ['json/', 'disk/'],
   ['http/', 'images/', 'stores/'],
   ['backends/', 'job-events.ts', 'job-queue.ts', 'options.ts', 'readiness.ts'],
   ['job-recorder.ts', 'jobs.ts'],

@@ -26,7 +26,9 @@ export class JobTrackerError extends Error {
 
 /** The message of anything that was thrown. */
 export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  // Not `instanceof Error`: an error may come from another realm (a vm context, a worker).
+  const message = (error as { message?: unknown } | null | undefined)?.message;
+  return typeof message === 'string' ? message : String(error);
 }
 
 /** The code of a Node.js system error (`ENOENT`, `ECONNREFUSED` ...), or undefined. */

@@ -1,5 +1,6 @@
-import { mkdir, open, rmdir } from 'node:fs/promises';
+import { mkdir, rmdir } from 'node:fs/promises';
 import path from 'node:path';
+import { syncFolder } from '../disk/durable-fs.js';
 import { systemCodeOf } from '../errors.js';
 
 /** Makes and removes folders, and makes names in them durable. Those who want a sync at the same time share one. */
@@ -70,19 +71,5 @@ export class DurableFolders {
       await this.sync(parent);
       this.#unsynced.delete(parent);
     }
-  }
-}
-
-async function syncFolder(folder: string): Promise<void> {
-  // Windows cannot sync a folder, and does not need it.
-  if (process.platform === 'win32') return;
-  const handle = await open(folder, 'r');
-  try {
-    await handle.sync();
-  } catch (error) {
-    // Some network file systems do not know the sync of a folder.
-    if (!['EINVAL', 'ENOTSUP', 'ENOSYS'].includes(systemCodeOf(error) ?? '')) throw error;
-  } finally {
-    await handle.close();
   }
 }

@@ -1,5 +1,6 @@
 import type { FileHandle } from 'node:fs/promises';
 import { rm } from 'node:fs/promises';
+import { writeAll } from '../disk/durable-fs.js';
 import { JobTrackerError, messageOf } from '../errors.js';
 import type { Logger } from '../logger.js';
 import type { ImageWriter } from './image-store.js';
@@ -18,7 +19,6 @@ export interface FileImageWriterOptions {
 export class FileImageWriter implements ImageWriter {
   readonly #options: FileImageWriterOptions;
   #last: Promise<unknown> = Promise.resolve();
-  #position = 0;
   #failure: unknown;
 
   constructor(options: FileImageWriterOptions) {
@@ -27,7 +27,7 @@ export class FileImageWriter implements ImageWriter {
 
   write(bytes: Uint8Array): Promise<void> {
     return this.#inOrder(async () => {
-      await this.#failing(() => this.#write(bytes));
+      await this.#failing(() => writeAll(this.#options.handle, bytes));
     });
   }
 
@@ -53,14 +53,6 @@ export class FileImageWriter implements ImageWriter {
         logger.warn(`Could not remove ${partialPath}: ${messageOf(error)}`);
       }
     });
-  }
-
-  async #write(bytes: Uint8Array): Promise<void> {
-    const { bytesWritten } = await this.#options.handle.write(bytes, 0, bytes.byteLength, this.#position);
-    if (bytesWritten < bytes.byteLength) {
-      throw new Error(`Expected ${bytes.byteLength} bytes to be written, got ${bytesWritten}`);
-    }
-    this.#position += bytesWritten;
   }
 
   async #finish(storedPath: string): Promise<void> {
