@@ -258,9 +258,9 @@ describe('FileImageStore, writing', () => {
     // No file may be larger than 2,048 blocks of 512 bytes.
     const command = 'ulimit -f 2048 && exec "$0" --import tsx "$1" "$2"';
     const { stdout } = await promisify(execFile)('sh', ['-c', command, process.execPath, script, folder]);
-    const shortWrite = 'Could not store day/too-large: Expected 600000 bytes to be written, got 448576';
+    const tooLarge = 'Could not store day/too-large: EFBIG: file too large, write';
     expect(JSON.parse(stdout)).toEqual({
-      outcomes: ['done', shortWrite, shortWrite, shortWrite, 'done'],
+      outcomes: ['done', tooLarge, tooLarge, tooLarge, 'done'],
       left: ['.partial'],
     });
   });
