@@ -20,7 +20,10 @@ describe('a gateway that is killed with kill -9', () => {
 
   /** Starts the standalone gateway; resolves to its address. */
   async function start(): Promise<string> {
-    const child = spawn(process.execPath, ['--import', 'tsx', standalone], { env, stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawn(process.execPath, ['--import', 'tsx', standalone], {
+      env,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
     children.push(child);
     for await (const line of createInterface({ input: child.stdout as NodeJS.ReadableStream })) {
       const url = /http:\/\/127\.0\.0\.1:\d+/.exec(line)?.[0];

@@ -68,13 +68,19 @@ export class GenerationAnswer implements AnswerListener {
   }
 
   /** The job is on record: its id may be shown, and whatever comes belongs to it. */
-  begin(answered: AnsweredJob, jobTimeoutMs: number): void {
+  begin(answered: AnsweredJob): void {
     this.#answered = answered;
+    this.response.takeOver();
     this.#showId(answered.job);
+  }
+
+  /** From now on the backend has so much time for the job. */
+  limitTime(jobTimeoutMs: number): void {
     this.#timeout = setTimeout(() => this.#endLate(jobTimeoutMs), jobTimeoutMs).unref();
   }
 
   head(head: AnswerHead): void {
+    if (this.#over) return;
     const { backend, job, imagesUnwanted, backendIsFree } = this.#job;
     backendIsFree();
     this.earlyHead.stopGrace();
@@ -97,15 +103,17 @@ export class GenerationAnswer implements AnswerListener {
     if (response.early) return;
     // The A1111 extension may still be installed and say an id of its own.
     this.#showId(job);
-    if (isSuccess(head) && imagesUnwanted) {
+    if (this.#rewritesAnswer) {
       for (const name of ['content-length', 'content-encoding', 'etag']) response.removeHeader(name);
     }
   }
 
   data(chunk: Buffer): boolean {
+    if (this.#over) return true;
     this.#bytesReceived += chunk.length;
     if (this.#decoder) {
-      this.#decoder.write(chunk);
+      // What follows the end of the encoded answer means nothing.
+      if (!this.#decoder.readableEnded) this.#decoder.write(chunk);
       if (!this.response.early) this.#toClient(chunk);
     } else {
       this.#plainData(chunk);
@@ -117,8 +125,9 @@ export class GenerationAnswer implements AnswerListener {
     const missing = (this.#bytesExpected ?? 0) - this.#bytesReceived;
     if (missing > 0) {
       this.cut(new Error(`The backend ended its answer ${missing} bytes too early`));
-    } else if (this.#decoder) {
+    } else if (this.#decoder && !this.#decoder.readableEnded) {
       // 'end' follows when all is decoded, or 'error'.
+      this.#decoder.once('end', () => void this.#endAnswer());
       this.#decoder.end();
     } else {
       void this.#endAnswer();
@@ -137,7 +146,13 @@ export class GenerationAnswer implements AnswerListener {
   /** The early head has promised a body: neither an error nor an answer without one may follow it. */
   get #fitsEarlyHead(): boolean {
     const status = this.response.head?.status;
-    return this.#capture !== undefined && status !== 204 && status !== 205;
+    const isReadable = this.#encodingUnknown === undefined;
+    return this.#capture !== undefined && isReadable && status !== 204 && status !== 205;
+  }
+
+  /** The client gets another answer than the backend gave. */
+  get #rewritesAnswer(): boolean {
+    return this.#capture !== undefined && this.#encodingUnknown === undefined && this.#job.imagesUnwanted;
   }
 
   get #accepting(): boolean {
@@ -168,8 +183,7 @@ export class GenerationAnswer implements AnswerListener {
     this.#decoder = decoder;
     decoder.on('data', (chunk: Buffer) => this.#plainData(chunk));
     decoder.on('drain', () => this.#resumeWhenAccepting());
-    decoder.once('end', () => void this.#endAnswer());
-    decoder.once('error', (error) => {
+    decoder.on('error', (error) => {
       this.cut(new Error(`The answer is not the ${encoding} that it says it is: ${error.message}`));
     });
   }
@@ -186,10 +200,10 @@ export class GenerationAnswer implements AnswerListener {
   }
 
   #toClient(chunk: Buffer): void {
-    if (this.#capture && this.#job.imagesUnwanted) return;
+    if (this.#rewritesAnswer) return;
     this.earlyHead.stop();
     // A failure whose head has not left keeps its body; after an early head the client gets nothing of it.
-    if (!this.#capture && this.response.early) return;
+    if (this.response.early && !this.#fitsEarlyHead) return;
     const isLast = !this.response.early && this.#bytesReceived === this.#bytesExpected;
     if (isLast) this.#held = chunk;
     else this.#outlet.write(chunk);
@@ -201,13 +215,14 @@ export class GenerationAnswer implements AnswerListener {
     const settled = this.#capture
       ? this.#settleSuccess(this.#capture)
       : this.#job.job.fail(this.#backendError());
-    await Promise.race([settled, after(HOLD_END_MS)]);
+    await atMost(HOLD_END_MS, settled);
     this.#stopTimers();
+    this.#decoder?.destroy();
     if (this.response.early && !this.#fitsEarlyHead) {
       this.response.abandon();
       return;
     }
-    const instead = this.#capture?.clientAnswer();
+    const instead = this.#rewritesAnswer && this.#capture?.clientAnswer();
     if (instead) this.#outlet.write(instead);
     if (this.#held) this.#outlet.write(this.#held);
     this.#outlet.end();
@@ -246,7 +261,7 @@ export class GenerationAnswer implements AnswerListener {
     backendIsFree();
     this.#stopTimers();
     const settle = async () => job.fail(error, await this.#capture?.breakOff());
-    await Promise.race([settle(), after(HOLD_END_MS)]);
+    await atMost(HOLD_END_MS, settle());
     this.#decoder?.destroy();
     this.response.abandon();
   }
@@ -282,8 +297,12 @@ function lengthOf(text: string | undefined): number | undefined {
   return text !== undefined && /^\d+$/.test(text) ? Number(text) : undefined;
 }
 
-function after(timeMs: number): Promise<void> {
-  return new Promise((resolve) => {
-    setTimeout(resolve, timeMs).unref();
+/** Waits for the promise, and no longer than so. */
+async function atMost(timeMs: number, promise: Promise<unknown>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, timeMs).unref();
   });
+  await Promise.race([promise, late]);
+  clearTimeout(timer);
 }

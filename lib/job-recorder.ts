@@ -45,6 +45,8 @@ export class JobRecorder {
   readonly #logger: Logger;
   readonly #generateId: () => string;
   readonly #running = new Set<RunningJob>();
+  /** Jobs that are being recorded. */
+  #beginning = 0;
   readonly #idleWaiters: (() => void)[] = [];
   #storeFails = false;
 
@@ -61,6 +63,7 @@ export class JobRecorder {
    */
   async begin(facts: NewJob): Promise<RunningJob | undefined> {
     const deadline = new Deadline(RECORD_WITHIN_MS);
+    this.#beginning += 1;
     try {
       for (let attempt = 0; attempt < ID_ATTEMPTS; attempt += 1) {
         const { prompt, ip, ...others } = facts;
@@ -94,6 +97,8 @@ export class JobRecorder {
       return undefined;
     } finally {
       deadline.cancel();
+      this.#beginning -= 1;
+      this.#wakeWhenIdle();
     }
   }
 
@@ -112,9 +117,10 @@ export class JobRecorder {
     );
   }
 
-  /** Resolves once no job is running. */
+  /** Resolves once no job is running, or about to. */
   async idle(): Promise<void> {
-    if (this.#running.size > 0) await new Promise<void>((resolve) => this.#idleWaiters.push(resolve));
+    if (this.#running.size > 0 || this.#beginning > 0)
+      await new Promise<void>((resolve) => this.#idleWaiters.push(resolve));
   }
 
   async #change(running: RunningJob, change: JobChange): Promise<void> {
@@ -129,13 +135,15 @@ export class JobRecorder {
     } catch (error) {
       this.#complain(`The change of job ${id} to ${change.status} is not durable`, error);
     } finally {
-      if (change.finished_at !== undefined) this.#leave(running);
+      if (change.finished_at !== undefined) {
+        this.#running.delete(running);
+        this.#wakeWhenIdle();
+      }
     }
   }
 
-  #leave(running: RunningJob): void {
-    this.#running.delete(running);
-    if (this.#running.size > 0) return;
+  #wakeWhenIdle(): void {
+    if (this.#running.size > 0 || this.#beginning > 0) return;
     for (const resolve of this.#idleWaiters.splice(0)) resolve();
   }
 

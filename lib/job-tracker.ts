@@ -50,14 +50,10 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
   const jobs = createJobs(store, images, events);
 
   const readiness = new Readiness(async () => {
+    // What has been opened stays so when a later step fails: the next attempt goes on from there.
     await store.open();
-    try {
-      await images.open();
-      await recorder.failInterrupted();
-    } catch (error) {
-      await store.close();
-      throw error;
-    }
+    await images.open();
+    await recorder.failInterrupted();
   }, logger);
 
   const router = express.Router();

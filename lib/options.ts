@@ -148,7 +148,9 @@ function methods(what: string, names: readonly string[]): Check<unknown> {
   return (name, value) => {
     const expected = `${what} with ${names.join(', ')}`;
     if (typeof value !== 'object' || value === null) throw invalid(name, expected, value);
-    const missing = names.filter((method) => typeof (value as Record<string, unknown>)[method] !== 'function');
+    const missing = names.filter(
+      (method) => typeof (value as Record<string, unknown>)[method] !== 'function',
+    );
     if (missing.length > 0) throw unexpected(name, expected, `one without ${missing.join(', ')}`);
     return value;
   };

@@ -1,4 +1,4 @@
-import { JobTrackerError, messageOf } from './errors.js';
+import { JobTrackerError, messageOf, systemCodeOf } from './errors.js';
 import type { Logger } from './logger.js';
 
 const RETRY_AFTER_MS = 10_000;
@@ -65,7 +65,7 @@ export class Readiness {
     } catch (error) {
       if (this.#state === 'closed') throw error;
       this.#state = 'failed';
-      if (messageOf(error) !== messageOf(this.#failure)) {
+      if (kindOf(error) !== kindOf(this.#failure)) {
         this.#logger.error(`Generations pass untracked until this is mended: ${messageOf(error)}`);
       }
       this.#failure = error;
@@ -76,4 +76,10 @@ export class Readiness {
       throw error;
     }
   }
+}
+
+/** What two failures have in common that are said once: a message may hold what is another one each time. */
+function kindOf(error: unknown): string {
+  const codes = [systemCodeOf(error), systemCodeOf((error as Error | undefined)?.cause)].filter(Boolean);
+  return codes.length > 0 ? codes.join(' ') : messageOf(error);
 }

@@ -34,7 +34,8 @@ export interface TrackGenerationOptions {
 export function trackGeneration(options: TrackGenerationOptions): RequestHandler {
   return (req, res, next) => {
     const backend = options.backends.find((candidate) => candidate.matches(req.method, req.path));
-    if (!backend) {
+    // Of a client that left, or was answered, while somebody in front was busy there is nothing left to track.
+    if (!backend || req.socket.destroyed || res.headersSent) {
       next();
       return;
     }
@@ -69,6 +70,7 @@ class Generation {
       spoolDirectory: join(options.dir, 'spool'),
       earlyHead: options.earlyHead,
     });
+    res.once('close', () => void this.#body.discard());
   }
 
   async run(next: () => void): Promise<void> {
@@ -79,6 +81,7 @@ class Generation {
       response.abandon();
       return;
     }
+    if (response.answered) return;
     this.#members.end();
     const facts = this.#backend.readRequest(this.#members);
     const job = (await this.#options.canRecord())
@@ -90,30 +93,33 @@ class Generation {
           ...(Object.keys(facts.fields).length > 0 && { request: facts.fields }),
         })
       : undefined;
+    if (response.answered) {
+      const message = 'The request was answered in front of the tracker before the backend got it';
+      await job?.fail({ code: 'cancelled', message });
+      return;
+    }
     if (!job) {
       if (response.lost) {
         response.abandon();
         return;
       }
       response.release();
-      this.#body.handOn();
+      this.#body.release();
       next();
       return;
     }
     const ticket = queue.enter(job.id);
-    this.#answer.begin(
-      {
-        job,
-        backend: this.#backend,
-        imagesUnwanted: facts.imagesUnwanted,
-        backendIsFree: () => ticket.leave(),
-      },
-      jobTimeoutMs,
-    );
+    this.#answer.begin({
+      job,
+      backend: this.#backend,
+      imagesUnwanted: facts.imagesUnwanted,
+      backendIsFree: () => ticket.leave(),
+    });
     if (ticket.waiting || this.#options.earlyHead.headAfterMs === 0) earlyHead.sendNow();
     await ticket.granted;
     if (job.ended) return;
     job.start();
+    this.#answer.limitTime(jobTimeoutMs);
     this.#change(this.#backend.changesTo(this.#members, { jobId: job.id, forwards }));
     response.askForPlainAnswer();
     earlyHead.startGrace(this.#body);
@@ -124,6 +130,6 @@ class Generation {
   #change(changes: Readonly<Record<string, string | boolean>>): void {
     const { body } = this.#req;
     if (this.#body.parsed && typeof body === 'object' && body !== null) Object.assign(body, changes);
-    this.#body.handOn(memberEdits(this.#members, changes));
+    this.#body.handOn(memberEdits(this.#members, changes), (error) => this.#answer.cut(error));
   }
 }

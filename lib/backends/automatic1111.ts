@@ -20,6 +20,7 @@ const RECORDED_FIELDS = [
   'denoising_strength',
   'send_images',
 ];
+const FALSE_WORDS = /^(?:0|off|f|false|n|no)$/i;
 const MAX_PROMPT_LENGTH = 10_000;
 const MAX_FIELD_LENGTH = 1_000;
 
@@ -41,17 +42,19 @@ export const automatic1111: Backend = {
     return {
       prompt: shortened(prompt, MAX_PROMPT_LENGTH),
       fields: fields as RequestFields,
-      imagesUnwanted: isFalse(members),
+      imagesUnwanted: isUnwanted(members),
     };
   },
 
   changesTo(members, { jobId, forwards }) {
     const changes: Record<string, string | boolean> = {};
+    // What is no object is the backend's to refuse, and its answer may quote it.
+    if (!members.whole) return changes;
     // The images are in the answer or nowhere: what A1111 saves on its own disk cannot be fetched from it.
-    if (isFalse(members)) changes.send_images = true;
+    if (isUnwanted(members)) changes.send_images = true;
     // With a task id of ours, A1111's progress can be asked for this very job.
-    const taskId = members.get('force_task_id')?.text;
-    if (forwards && (taskId === undefined || taskId === 'null')) changes.force_task_id = jobId;
+    const taskId = members.get('force_task_id');
+    if (forwards && (!taskId || taskId.text === 'null')) changes.force_task_id = jobId;
     return changes;
   },
 
@@ -68,7 +71,7 @@ export const automatic1111: Backend = {
         else if (Array.isArray(part)) parts.push(...part.map(faultText));
       }
     }
-    const text = parts.length > 0 ? parts.join(': ') : body.trim();
+    const text = (parts.length > 0 ? parts.join(': ') : body).replace(/\s+/g, ' ').trim();
     return shortened(text || `The backend answered ${status} without a word`, MAX_FIELD_LENGTH);
   },
 
@@ -84,9 +87,10 @@ function faultText(fault: unknown): string {
   return Array.isArray(loc) && typeof msg === 'string' ? `${loc.join('.')}: ${msg}` : JSON.stringify(fault);
 }
 
-/** pydantic takes all of these for false. */
-function isFalse(members: TopLevelMembers): boolean {
-  return /^(false|0|"(false|off|no|n|f|0)")$/i.test(members.get('send_images')?.text ?? '');
+/** Whether the client asks for an answer without images, in any of the ways in which pydantic takes a value for false. */
+function isUnwanted(members: TopLevelMembers): boolean {
+  const value = members.whole ? jsonOf(members.get('send_images')?.text) : undefined;
+  return value === false || value === 0 || (typeof value === 'string' && FALSE_WORDS.test(value));
 }
 
 function textOf(members: TopLevelMembers, name: string): string | undefined {
@@ -95,11 +99,16 @@ function textOf(members: TopLevelMembers, name: string): string | undefined {
 }
 
 function scalarOf(text: string | undefined): string | number | boolean | undefined {
+  if (text === undefined) return undefined;
   const value = jsonOf(text);
-  if (typeof value === 'number')
-    return Number.isInteger(value) && !Number.isSafeInteger(value) ? text : value;
+  if (typeof value === 'number') return isHeldExactly(value) ? value : shortened(text, MAX_FIELD_LENGTH);
   if (typeof value === 'boolean') return value;
   return typeof value === 'string' && value ? shortened(value, MAX_FIELD_LENGTH) : undefined;
+}
+
+/** False for a 64-bit seed, and for what is too large for any number. */
+function isHeldExactly(value: number): boolean {
+  return Number.isInteger(value) ? Number.isSafeInteger(value) : Number.isFinite(value);
 }
 
 function jsonOf(text: string | undefined): unknown {

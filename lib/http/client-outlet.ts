@@ -23,7 +23,10 @@ export class ClientOutlet {
       this.#full = false;
       void this.#pump();
     });
-    response.onLost(() => void this.#discard());
+    response.onLost(() => {
+      void this.#spool.close();
+      if (this.#ending) this.#finish();
+    });
   }
 
   /** False while the client is slow and the disk cannot take what waits for it. */
@@ -42,10 +45,11 @@ export class ClientOutlet {
     void this.#pump();
   }
 
-  /** Ends the answer once the client has taken all of it. */
+  /** Ends the answer once the client has taken all of it, or has left. */
   end(): void {
     this.#ending = true;
-    void this.#pump();
+    if (this.#response.lost) this.#finish();
+    else void this.#pump();
   }
 
   async #pump(): Promise<void> {
@@ -59,20 +63,17 @@ export class ClientOutlet {
     } catch {
       // The spool cannot be read back: the client must not take what it has for the whole.
       this.#response.resetClient();
+      return;
+    } finally {
+      this.#pumping = false;
     }
-    this.#pumping = false;
-    if (this.#ending && (this.#response.lost || this.#spool.sizeBytes === 0)) {
-      this.#finished = true;
-      this.#response.finish();
-      await this.#discard();
-    }
+    if (this.#ending && this.#spool.sizeBytes === 0) this.#finish();
   }
 
-  async #discard(): Promise<void> {
-    await this.#spool.close();
-    if (this.#ending && !this.#finished) {
-      this.#finished = true;
-      this.#response.finish();
-    }
+  #finish(): void {
+    if (this.#finished) return;
+    this.#finished = true;
+    this.#response.finish();
+    void this.#spool.close();
   }
 }

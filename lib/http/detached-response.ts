@@ -1,9 +1,9 @@
 import { type IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
-import { systemCodeOf } from '../errors.js';
 import { onConnectionLoss } from './connection-loss.js';
 import { moveToNullSocket } from './null-socket.js';
+import { resetSocket } from './reset-socket.js';
 import {
   hasBody,
   headerPairs,
@@ -31,6 +31,9 @@ export interface AnswerListener {
   cut(reason: Error): void;
 }
 
+/** What is said ahead of an answer. Behind an early head there is no place for it. */
+const INFORMATION_METHODS = ['writeContinue', 'writeProcessing', 'writeEarlyHints'] as const;
+
 const HEADER_METHODS = [
   'setHeader',
   'setHeaders',
@@ -46,7 +49,7 @@ const HEADER_METHODS = [
 /**
  * A response that is taken apart: whatever handler is behind writes to `res` as ever, and we decide what of it goes to
  * the client and when. The handler does not see the client leave: then `res` is put on a socket that leads nowhere,
- * and everything in it goes on.
+ * and everything in it goes on. The loss is watched from the start; the rest begins with `takeOver`.
  *
  * HTTP/1.1 only: it rests on `assignSocket` and `detachSocket`.
  */
@@ -66,9 +69,11 @@ export class DetachedResponse {
   #needDrain = false;
   #lost = false;
   #resetByUs = false;
+  #takenOver = false;
+  /** Node is about to destroy whatever is on the lost connection. */
+  #nodeAborts = false;
   #cutSeen = false;
   #finishCalled = false;
-  #released = false;
 
   constructor(req: IncomingMessage, res: ServerResponse, listener: AnswerListener) {
     this.#req = req;
@@ -76,9 +81,15 @@ export class DetachedResponse {
     this.#listener = listener;
     this.#socket = req.socket;
     this.#patch = new ResponsePatch(req, res);
-    this.#takeOver();
+    this.#patch.own('destroy', (error) => this.#destroy(error));
     this.#forgetLoss = onConnectionLoss(this.#socket, () => this.#onLoss());
     this.#patch.front.on('close', this.#forgetLoss);
+  }
+
+  /** Before `takeOver`: somebody in front, who lost patience, has answered or given up. */
+  get answered(): boolean {
+    const { headersSent, writableEnded, destroyed } = this.#res;
+    return headersSent || writableEnded || destroyed;
   }
 
   /** The client is gone. */
@@ -179,23 +190,18 @@ export class DetachedResponse {
   resetClient(): void {
     if (this.#lost) return;
     this.#resetByUs = true;
-    try {
-      this.#socket.resetAndDestroy();
-    } catch {
-      // A TLS connection cannot be reset, but it ends without a closing alert, which clients take for an error as well.
-      this.#socket.destroy();
-    }
+    resetSocket(this.#socket);
   }
 
-  /** Ends `res` as Node ends one whose client is gone: it emits 'close' and no 'finish'. */
+  /** Ends `res` as Node ends one whose client is gone: it emits 'close' and no 'finish'. Nothing more is heard of it. */
   abandon(): void {
+    this.#cutSeen = true;
     this.resetClient();
     this.onLost(() => this.#outward((front) => front.destroy()));
   }
 
-  /** Takes everything back: the handler has `res` for itself, and the client is its own affair. */
+  /** In place of `takeOver`: the handler has `res` for itself, and the client is its own affair. */
   release(): void {
-    this.#released = true;
     this.#forgetLoss();
     this.#patch.undo();
   }
@@ -210,16 +216,25 @@ export class DetachedResponse {
     return this.#patch.outward(() => call(this.#patch.front));
   }
 
-  #takeOver(): void {
+  /** From now on whatever is written to `res` is the answer, and goes to the listener. */
+  takeOver(): void {
+    this.#takenOver = true;
     const patch = this.#patch;
     patch.own('writeHead', (...args) => this.#writeHead(args));
     patch.own('write', (...args) => this.#write(args as WriteArguments));
     patch.own('end', (...args) => this.#end(args as WriteArguments));
-    patch.own('destroy', (error) => this.#destroy(error));
     patch.own('flushHeaders', () => {
+      if (this.#cutSeen) return;
       if (!this.#head) this.#res.writeHead(this.#res.statusCode);
       if (!this.early) this.#outward((front) => front.flushHeaders());
     });
+    for (const method of INFORMATION_METHODS) {
+      patch.own(method, (...args) => {
+        const callback = args.at(-1);
+        if (!this.early) this.#outward(() => (this.#res[method] as AnyFunction)(...args));
+        else if (typeof callback === 'function') process.nextTick(callback);
+      });
+    }
     patch.ownGetter('headersSent', () => this.#head !== undefined);
     patch.ownGetter('writableEnded', () => this.#ended);
     // The client's pace is not the handler's affair; and pipe() would wait for ever on a response that was lost full.
@@ -237,14 +252,15 @@ export class DetachedResponse {
   #writeHead(args: unknown[]): ServerResponse {
     const res = this.#res;
     if (this.#cutSeen) return res;
-    const [status, reason] = args;
+    const [given, reason] = args;
     if (this.#shadow) {
       (this.#shadow.writeHead as AnyFunction)(...args);
       this.#tellHead(this.#shadow.statusCode, this.#shadow);
       return res;
     }
-    const isStatus = Number.isInteger(status) && (status as number) >= 100 && (status as number) <= 999;
-    if (this.#head || !isStatus) {
+    // As Node reads it: '200' is a status as well.
+    const status = (given as number) | 0;
+    if (this.#head || status < 100 || status > 999) {
       // Node's own complaint about a second head, or about a status that is none.
       this.#outward((front) => front.writeHead(...args));
       return res;
@@ -252,7 +268,7 @@ export class DetachedResponse {
     const headers = typeof reason === 'string' ? args[2] : args[1];
     for (const [name, value] of headerPairs(headers)) this.#outward((front) => front.setHeader(name, value));
     // The head must be read before it goes through the middlewares in front: compression() would change it.
-    this.#tellHead(status as number, res);
+    this.#tellHead(status, res);
     this.#outward((front) => front.writeHead(status, ...(typeof reason === 'string' ? [reason] : [])));
     return res;
   }
@@ -314,16 +330,14 @@ export class DetachedResponse {
   }
 
   #destroy(error: unknown): ServerResponse {
-    // Node 24 destroys the responses that wait behind a lost one in this way.
-    const abortedByNode = this.#socket.destroyed && systemCodeOf(error) === 'ECONNRESET';
-    if (!this.#ended && !abortedByNode) {
-      this.#cut(error instanceof Error ? error : new Error('The handler destroyed the response'));
-    }
+    if (this.#nodeAborts) return this.#res;
+    if (!this.#takenOver) return this.#outward((front) => front.destroy(error as Error)) as ServerResponse;
+    this.#cut(error instanceof Error ? error : new Error('The handler destroyed the response'));
     return this.#res;
   }
 
   #cut(reason: Error): void {
-    if (this.#ended || this.#cutSeen || this.#released) return;
+    if (this.#ended || this.#cutSeen) return;
     this.#cutSeen = true;
     this.#listener.cut(reason);
   }
@@ -331,6 +345,11 @@ export class DetachedResponse {
   #onLoss(): void {
     this.#lost = true;
     const socket = this.#socket;
+    // Node 24 destroys the pipelined responses of a lost connection while it hears of the loss, which is now.
+    this.#nodeAborts = true;
+    process.nextTick(() => {
+      this.#nodeAborts = false;
+    });
     const cutFromInside =
       !this.#resetByUs &&
       this.#head !== undefined &&

@@ -14,8 +14,19 @@ const HOP_BY_HOP = new Set([
   'upgrade',
 ]);
 
+/** Without these a message would have no bounds or no destination, whatever `Connection` says of them. */
+const NEVER_DROPPED = ['content-length', 'host'];
+
 function namedInConnection(headers: IncomingHttpHeaders): Set<string> {
-  return new Set((headers.connection ?? '').toLowerCase().split(/\s*,\s*/));
+  const named = new Set((headers.connection ?? '').toLowerCase().split(/\s*,\s*/));
+  for (const name of NEVER_DROPPED) named.delete(name);
+  return named;
+}
+
+/** Path and query of a request, which a client may also write with the server's address in front (RFC 9112, 3.2.2). */
+export function originForm(req: IncomingMessage): string {
+  const path = (req.url ?? '').replace(/^https?:\/\/[^/?]*/i, '');
+  return path === '' || path.startsWith('?') ? `/${path}` : path;
 }
 
 /**
@@ -44,14 +55,20 @@ export function requestHeaders(req: IncomingMessage, target: URL): OutgoingHttpH
   return headers;
 }
 
-/** The backend's headers as the client gets them, as a flat list that keeps their case, order and repetition. */
-export function responseHeaders(answer: IncomingMessage): string[] {
-  const dropped = namedInConnection(answer.headers);
-  const kept: string[] = [];
-  for (let i = 0; i + 1 < answer.rawHeaders.length; i += 2) {
-    const name = answer.rawHeaders[i] as string;
-    const lower = name.toLowerCase();
-    if (!HOP_BY_HOP.has(lower) && !dropped.has(lower)) kept.push(name, answer.rawHeaders[i + 1] as string);
+/** Names and values of raw headers, which Node gives by turns. */
+export function headerPairs(rawHeaders: readonly string[]): [name: string, value: string][] {
+  const pairs: [string, string][] = [];
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+    pairs.push([rawHeaders[i] as string, rawHeaders[i + 1] as string]);
   }
-  return kept;
+  return pairs;
+}
+
+/** The backend's headers as the client gets them, in their case and order, repeated ones as they were. */
+export function responseHeaders(answer: IncomingMessage): [name: string, value: string][] {
+  const dropped = namedInConnection(answer.headers);
+  return headerPairs(answer.rawHeaders).filter(([name]) => {
+    const lower = name.toLowerCase();
+    return !HOP_BY_HOP.has(lower) && !dropped.has(lower);
+  });
 }

@@ -1,7 +1,10 @@
 import { IncomingMessage } from 'node:http';
-import { systemCodeOf } from '../errors.js';
+import { messageOf, systemCodeOf } from '../errors.js';
 import { applyEdits, grownBytes, type TextEdit } from '../json/text-edits.js';
 import { Spool } from './spool.js';
+
+/** A disk that takes nothing for so long must not keep the request from arriving: the rest of it stays in memory. */
+const DISK_STALLED_AFTER_MS = 1_000;
 
 export interface ReceiveOptions {
   /** The folder for bodies of more than `memoryBytes`. */
@@ -33,6 +36,10 @@ export class RequestBody {
   #sizeBytes = 0;
   #whole = false;
   #readingBegun = false;
+  #diskFails = false;
+  /** Bytes that nobody had read have been let go. */
+  #incomplete = false;
+  #unshield: () => void = () => {};
   #resolveRead: () => void = () => {};
   /** The host's body parser has used up the stream. What is forwarded then is what it made of it. */
   readonly parsed: boolean;
@@ -76,8 +83,10 @@ export class RequestBody {
   /**
    * Lets the request go on. From now on `req` gives the body, with the edits made, to whoever reads it;
    * `Content-Length` is put right where they change it. A parsed body is left to the host, edits and all.
+   *
+   * @param onFailure called where the body cannot be given to its end; whoever reads it gets an error too.
    */
-  handOn(edits: readonly TextEdit[] = []): void {
+  handOn(edits: readonly TextEdit[] = [], onFailure: (error: Error) => void = () => {}): void {
     if (this.parsed) return;
     this.#correctContentLength(grownBytes(edits));
     const req = this.#req;
@@ -90,6 +99,7 @@ export class RequestBody {
       try {
         const next = await chunks.next();
         if (req.destroyed) return;
+        if (this.#incomplete) throw new Error('The answer was over before the request had been read');
         if (next.done) {
           // `feeding` stays true: there is nothing more to give.
           push.call(req, null);
@@ -99,8 +109,10 @@ export class RequestBody {
           feeding = false;
           push.call(req, next.value);
         }
-      } catch (error) {
-        req.destroy(error instanceof Error ? error : new Error(String(error)));
+      } catch (cause) {
+        const error = new Error(`The request could not be given on: ${messageOf(cause)}`, { cause });
+        onFailure(error);
+        req.destroy(error);
       }
     };
     const { push, _read } = IncomingMessage.prototype;
@@ -113,8 +125,15 @@ export class RequestBody {
     if (stateOf(req).reading) void feed();
   }
 
-  /** Lets go of memory and file. May be called twice. */
+  /** Lets the request go on as it came, with nobody between it and the loss of its client. */
+  release(): void {
+    this.#unshield();
+    this.handOn();
+  }
+
+  /** Lets go of memory and file. Whoever still reads gets an error. May be called twice. Never rejects. */
   async discard(): Promise<void> {
+    if (this.#spool.sizeBytes > 0) this.#incomplete = true;
     await this.#spool.close();
   }
 
@@ -132,20 +151,33 @@ export class RequestBody {
       return Promise.resolve(true);
     }
     return new Promise((resolve) => {
-      const goOnReading = () => IncomingMessage.prototype._read.call(req, 0);
+      let stalled: NodeJS.Timeout | undefined;
+      const goOnReading = () => {
+        clearTimeout(stalled);
+        stalled = undefined;
+        IncomingMessage.prototype._read.call(req, 0);
+      };
+      const goOnWithoutDisk = () => {
+        this.#diskFails = true;
+        goOnReading();
+      };
       this.#spool.onAccepting = goOnReading;
+      this.#spool.onFailure = goOnWithoutDisk;
       req.push = (chunk: Buffer | string | null, encoding?: BufferEncoding) => {
         if (chunk === null) {
+          clearTimeout(stalled);
           this.#whole = true;
           resolve(true);
           return false;
         }
         take(typeof chunk === 'string' ? Buffer.from(chunk, encoding) : chunk);
-        // A disk that refuses must not keep the request from ever arriving: then it all stays in memory.
-        return this.#spool.accepting || this.#spool.failure !== undefined;
+        if (this.#spool.accepting || this.#diskFails) return true;
+        stalled ??= setTimeout(goOnWithoutDisk, DISK_STALLED_AFTER_MS).unref();
+        return false;
       };
       req.once('close', () => {
         if (this.#whole) return;
+        clearTimeout(stalled);
         resolve(false);
         void this.discard();
       });
@@ -161,6 +193,11 @@ export class RequestBody {
   #shieldFromLoss(): void {
     const req = this.#req;
     const destroy = req.destroy;
+    const wasOwn = Object.hasOwn(req, 'destroy');
+    this.#unshield = () => {
+      if (wasOwn) req.destroy = destroy;
+      else Reflect.deleteProperty(req, 'destroy');
+    };
     req.destroy = (error) => {
       const leftByClient = systemCodeOf(error) === 'ECONNRESET' && this.#whole;
       return leftByClient ? req : destroy.call(req, error);

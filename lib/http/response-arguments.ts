@@ -17,6 +17,9 @@ export function splitWriteArguments(args: WriteArguments): {
   return { chunk, encoding, callback };
 }
 
+/** What `setHeader` takes, and judges. */
+type HeaderValue = number | string | readonly string[];
+
 /** True for a status whose answer may have a body (RFC 9110, section 6.4.1). */
 export function hasBody(status: number): boolean {
   return status >= 200 && status !== 204 && status !== 304;
@@ -30,21 +33,22 @@ export function toBytes(chunk: unknown, encoding: BufferEncoding | undefined): B
   return undefined;
 }
 
-/** The headers given to `writeHead`: an object, a flat list `[name, value, name, value]`, or a list of pairs. */
-export function headerPairs(headers: unknown): [string, string | string[]][] {
-  if (Array.isArray(headers)) {
-    if (Array.isArray(headers[0])) return headers as [string, string][];
-    const merged = new Map<string, [string, string[]]>();
-    for (let i = 0; i + 1 < headers.length; i += 2) {
-      const name = String(headers[i]);
-      const entry = merged.get(name.toLowerCase()) ?? [name, []];
-      entry[1].push(String(headers[i + 1]));
-      merged.set(name.toLowerCase(), entry);
-    }
-    return [...merged.values()].map(([name, values]) => [
-      name,
-      values.length === 1 ? (values[0] as string) : values,
-    ]);
+/**
+ * The headers given to `writeHead`: an object, a flat list `[name, value, name, value]`, or a list of pairs. In a list a
+ * name may occur more than once.
+ */
+export function headerPairs(headers: unknown): [string, HeaderValue][] {
+  if (!headers || typeof headers !== 'object') return [];
+  if (!Array.isArray(headers)) return Object.entries(headers);
+  const merged = new Map<string, [string, HeaderValue]>();
+  for (const [name, value] of Array.isArray(headers[0]) ? headers : pairsOf(headers)) {
+    const key = String(name).toLowerCase();
+    const earlier = merged.get(key);
+    merged.set(key, earlier ? [earlier[0], [earlier[1], value].flat().map(String)] : [name, value]);
   }
-  return headers && typeof headers === 'object' ? (Object.entries(headers) as [string, string][]) : [];
+  return [...merged.values()];
+}
+
+function pairsOf(flat: readonly unknown[]): unknown[][] {
+  return flat.flatMap((name, i) => (i % 2 === 0 ? [[name, flat[i + 1]]] : []));
 }

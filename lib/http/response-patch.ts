@@ -41,7 +41,7 @@ export class ResponsePatch {
   readonly #req: IncomingMessage;
   readonly #res: Record<string, unknown>;
   readonly #native: ServerResponse;
-  readonly #getters: string[] = [];
+  readonly #undo: (() => void)[] = [];
   /** What the client accepts. */
   readonly #acceptEncoding: string | undefined;
   #inside = 0;
@@ -77,6 +77,11 @@ export class ResponsePatch {
   own(name: string, behave: AnyFunction): void {
     const original = this.#res[name] as AnyFunction | undefined;
     if (!original) return;
+    const wasOwn = Object.hasOwn(this.#res, name);
+    this.#undo.push(() => {
+      if (wasOwn) this.#res[name] = original;
+      else delete this.#res[name];
+    });
     this.#res[name] = (...args: unknown[]) =>
       this.#inside > 0 ? original.apply(this.#native, args) : behave(...args);
   }
@@ -84,18 +89,16 @@ export class ResponsePatch {
   /** Gives the handler behind another view of one of Node's own properties. */
   ownGetter(name: string, get: () => unknown): void {
     const native = Object.getOwnPropertyDescriptor(OutgoingMessage.prototype, name)?.get;
-    this.#getters.push(name);
+    this.#undo.push(() => delete this.#res[name]);
     Object.defineProperty(this.#native, name, {
       configurable: true,
       get: () => (this.#inside > 0 ? native?.call(this.#native) : get()),
     });
   }
 
-  /** Takes everything back. */
+  /** Leaves the response as it was found. */
   undo(): void {
-    for (const name of this.#getters) delete this.#res[name];
-    Object.assign(this.#res, this.front);
-    setOrDelete(this.#req.headers, 'accept-encoding', this.#acceptEncoding);
+    for (const undo of this.#undo.splice(0)) undo();
   }
 }
 

@@ -35,6 +35,8 @@ export class Spool {
   #accepting = true;
   /** Called when `accepting` turns true again. */
   onAccepting: () => void = () => {};
+  /** Called once, when the disk refuses. */
+  onFailure: () => void = () => {};
 
   constructor(options: SpoolOptions) {
     this.#directory = options.directory;
@@ -94,7 +96,10 @@ export class Spool {
     return unwritten;
   }
 
-  /** Lets go of memory and file; what was not taken is gone. May be called twice. */
+  /**
+   * Lets go of memory at once, and of the file as soon as the disk is done with it; what was not taken is gone. Never
+   * rejects. May be called twice.
+   */
   async close(): Promise<void> {
     this.#closed = true;
     this.#front = [];
@@ -102,11 +107,12 @@ export class Spool {
     this.#frontBytes = 0;
     this.#backBytes = 0;
     this.#writeAt = this.#readAt;
+    this.#updateAccepting();
     await this.#writing;
     const file = this.#file;
     this.#file = undefined;
-    await file?.close();
-    this.#updateAccepting();
+    // Its number is free again even where closing fails, and nobody wants its bytes.
+    await file?.close().catch(() => {});
   }
 
   async #readFile(file: FileHandle): Promise<Buffer> {
@@ -136,7 +142,7 @@ export class Spool {
       }
     } catch (error) {
       this.#failure = error;
-      this.#updateAccepting();
+      this.onFailure();
     } finally {
       this.#writing = undefined;
       this.#wakeReader();

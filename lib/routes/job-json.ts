@@ -30,7 +30,9 @@ export type JobJson = Pick<Job, (typeof SHOWN)[number]> & {
  * @param mountPath the path below which the host mounted the tracker, `''` for the root.
  */
 export function jobJson(job: Job, mountPath: string, queuePosition?: number): JobJson {
-  const shown = Object.fromEntries(SHOWN.filter((name) => job[name] !== undefined).map((name) => [name, job[name]]));
+  const shown = Object.fromEntries(
+    SHOWN.filter((name) => job[name] !== undefined).map((name) => [name, job[name]]),
+  );
   return {
     ...(shown as Pick<Job, (typeof SHOWN)[number]>),
     image_urls: job.output_paths.map((_path, n) => `${jobUrl(job.id, mountPath)}/images/${n}`),

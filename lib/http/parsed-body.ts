@@ -1,0 +1,41 @@
+import type { IncomingMessage, OutgoingHttpHeaders } from 'node:http';
+
+/** A request whose body a parser in front may have read. */
+export type ParsedRequest = IncomingMessage & { body?: unknown };
+
+/** A body that has been parsed, as bytes again, with the headers that describe those. */
+export interface ParsedBody {
+  readonly bytes: Buffer;
+  readonly headers: OutgoingHttpHeaders;
+}
+
+/**
+ * The body of a request that the host has parsed; undefined where it still waits to be read, or there is none; an error
+ * where its bytes cannot be had any more.
+ */
+export function parsedBody(req: ParsedRequest): ParsedBody | Error | undefined {
+  const { 'content-length': length, 'transfer-encoding': encoding } = req.headers;
+  const isEmpty = encoding === undefined && (length === undefined || length === '0');
+  if (!req.readableEnded || isEmpty) return undefined;
+  const bytes = bytesOf(req);
+  if (bytes instanceof Error) return bytes;
+  // Parsers undo a Content-Encoding.
+  const headers = {
+    'content-length': bytes.length,
+    'transfer-encoding': undefined,
+    'content-encoding': undefined,
+  };
+  return { bytes, headers };
+}
+
+function bytesOf({ body, headers }: ParsedRequest): Buffer | Error {
+  if (Buffer.isBuffer(body)) return body;
+  if (typeof body === 'string') return Buffer.from(body);
+  const type = headers['content-type'] ?? '';
+  if (body !== undefined && /[/+]json\b/i.test(type)) return Buffer.from(JSON.stringify(body));
+  const what = body === undefined ? 'one that has been read and left nothing' : 'a parsed one';
+  return new Error(
+    `Expected a request body that nobody has read yet, or JSON, got ${what} of type "${type}": ` +
+      'mount jobTracker() before whatever reads bodies',
+  );
+}

@@ -1,0 +1,68 @@
+import type { ClientRequest, IncomingMessage } from 'node:http';
+import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { headerPairs, responseHeaders } from './forward-headers.js';
+import { onBrokenAnswer } from './pass-on-answer.js';
+import { resetSocket } from './reset-socket.js';
+
+export interface UpgradeTunnelOptions {
+  /** The same request to the backend, not ended yet. */
+  readonly upstream: ClientRequest;
+  /** The client's connection. */
+  readonly socket: Duplex;
+  /** What the client has sent after its request. */
+  readonly head: Buffer;
+  /** Says for people why there is no answer. */
+  readonly explain: (error: unknown) => string;
+}
+
+/**
+ * Connects a client that asks for an upgrade with the backend: both ends to each other where the backend agrees, else
+ * the client gets the refusal; 502 where there is no answer.
+ */
+export function tunnelUpgrade({ upstream, socket, head, explain }: UpgradeTunnelOptions): void {
+  let answered = false;
+  let failure: unknown;
+  // 'close' follows.
+  socket.on('error', () => {});
+  socket.once('close', () => upstream.destroy());
+  upstream.once('upgrade', (answer, backendSocket, backendHead) => {
+    answered = true;
+    backendSocket.on('error', () => {});
+    socket.write(headText(answer, headerPairs(answer.rawHeaders)), 'latin1');
+    if (backendHead.length > 0) socket.write(backendHead);
+    if (head.length > 0) backendSocket.write(head);
+    join(backendSocket, socket);
+    join(socket, backendSocket);
+  });
+  upstream.once('response', (answer) => {
+    answered = true;
+    socket.write(headText(answer, [...responseHeaders(answer), ['Connection', 'close']]), 'latin1');
+    answer.pipe(socket);
+    onBrokenAnswer(upstream, answer, () => resetSocket(socket as Socket));
+  });
+  upstream.on('error', (error) => {
+    failure ??= error;
+  });
+  upstream.once('close', () => {
+    if (answered || socket.destroyed) return;
+    const body = JSON.stringify({ error: explain(failure) });
+    const head = ['HTTP/1.1 502 Bad Gateway', 'Content-Type: application/json', 'Connection: close'];
+    socket.end(`${head.join('\r\n')}\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
+  });
+}
+
+/** What comes from one end goes to the other, and so does its end, after what came before. */
+function join(from: Duplex, to: Duplex): void {
+  from.pipe(to);
+  from.once('close', () => {
+    if (from.readableEnded) (to as Socket).destroySoon();
+    else to.destroy();
+  });
+}
+
+function headText(answer: IncomingMessage, headers: Iterable<readonly [string, string]>): string {
+  const lines = [`HTTP/1.1 ${answer.statusCode} ${answer.statusMessage}`];
+  for (const [name, value] of headers) lines.push(`${name}: ${value}`);
+  return `${lines.join('\r\n')}\r\n\r\n`;
+}
