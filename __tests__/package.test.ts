@@ -1,0 +1,103 @@
+import { execFile } from 'node:child_process';
+import { mkdir, readdir, symlink, writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { promisify } from 'node:util';
+import { beforeAll, expect, test } from '@jest/globals';
+import { tempFolders } from './helpers/temp-folder.js';
+
+const run = promisify(execFile);
+const root = resolve(import.meta.dirname, '..');
+const newFolder = tempFolders();
+
+/** Lines that mount a tracker, call one of its routes and end by themselves. */
+const program = `
+  const app = express();
+  const tracker = jobTracker({ dir: './kept' });
+  app.use('/sd', tracker);
+  const server = app.listen(0, '127.0.0.1', async () => {
+    await tracker.ready;
+    const answer = await fetch(\`http://127.0.0.1:\${server.address().port}/sd/sdapi/v1/jobs\`);
+    console.log(answer.status, await answer.text());
+    server.closeAllConnections();
+    server.close();
+    await tracker.close();
+  });
+`;
+const typed = `
+  const options: JobTrackerOptions = { a1111: 'http://127.0.0.1:7860', headAfter: '100ms' };
+  const tracker: JobTracker = jobTracker(options);
+  express().use(tracker);
+  tracker.events.on('completed', (job: Job) => console.log(job.id.toUpperCase(), job.error?.code));
+  tracker.jobs.list({ status: 'Completed' }).then(({ jobs, total }) => console.log(jobs.length + total));
+  // @ts-expect-error an unknown option
+  jobTracker({ nonsense: true });
+`;
+
+let project: string;
+
+/** A project with the packed package in it, as npm would install it, and the dependencies that are here already. */
+beforeAll(async () => {
+  await run('npm', ['run', 'build'], { cwd: root });
+  project = await newFolder();
+  const modules = join(project, 'node_modules');
+  await mkdir(join(modules, 'sd-job-tracker'), { recursive: true });
+  await run('npm', ['pack', '--ignore-scripts', '--pack-destination', project], { cwd: root });
+  const [tarball] = (await readdir(project)).filter((name) => name.endsWith('.tgz'));
+  await run('tar', [
+    '-xzf',
+    join(project, tarball as string),
+    '--strip-components=1',
+    '-C',
+    join(modules, 'sd-job-tracker'),
+  ]);
+  for (const name of ['express', 'lowdb', 'nanoid', 'ms', '@types']) {
+    await symlink(join(root, 'node_modules', name), join(modules, name));
+  }
+}, 120_000);
+
+test('holds what is needed, and nothing else', async () => {
+  const files = await readdir(join(project, 'node_modules', 'sd-job-tracker'));
+  expect(files.sort()).toEqual(['CHANGELOG.md', 'LICENSE', 'README.md', 'dist', 'package.json']);
+});
+
+test('works in an ESM project', async () => {
+  const source = `import express from 'express'; import { jobTracker } from 'sd-job-tracker'; ${program}`;
+  await writeFile(join(project, 'gateway.mjs'), source);
+  expect((await run(process.execPath, ['gateway.mjs'], { cwd: project })).stdout).toBe('200 []\n');
+}, 60_000);
+
+test('works in a CommonJS project', async () => {
+  const source = `const express = require('express'); const { jobTracker } = require('sd-job-tracker'); ${program}`;
+  await writeFile(join(project, 'gateway.cjs'), source);
+  expect((await run(process.execPath, ['gateway.cjs'], { cwd: project })).stdout).toBe('200 []\n');
+}, 60_000);
+
+test.each(['mts', 'cts'])(
+  'has types for a .%s file',
+  async (extension) => {
+    const file = `gateway.${extension}`;
+    const source = `import express = require('express'); import { jobTracker, type Job, type JobTracker, type JobTrackerOptions } from 'sd-job-tracker'; ${typed}`;
+    await writeFile(
+      join(project, file),
+      extension === 'cts'
+        ? source
+        : source.replace("import express = require('express')", "import express from 'express'"),
+    );
+    const tsc = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
+    const options = [
+      '--noEmit',
+      '--strict',
+      '--target',
+      'es2022',
+      '--module',
+      'nodenext',
+      '--skipLibCheck',
+      file,
+    ];
+    const { stdout } = await run(process.execPath, [tsc, ...options], { cwd: project }).catch(
+      (error) => error,
+    );
+    expect(stdout).toBe('');
+  },
+  60_000,
+);
