@@ -1,12 +1,32 @@
-import { cpSync, readdirSync, readFileSync, watch } from 'node:fs';
+import { cpSync, readdirSync, readFileSync, rmSync, statSync, watch } from 'node:fs';
 import { basename, join } from 'node:path';
 import type { Job } from '../../lib/job.js';
 import { createLowdbJobStore } from '../../lib/stores/lowdb-job-store.js';
 import { type CollectedLog, collectLog } from './job-records.js';
 
-/** Copies a store's files as a process leaves them that is killed at this moment. */
+/**
+ * Copies a store's files as a process leaves them that is killed at this moment. What the store does meanwhile on Node's
+ * other threads would make a copy of several moments, so that it is made again.
+ */
 export function copyStore(from: string, to: string): void {
-  cpSync(from, to, { recursive: true, filter: (path) => basename(path) !== 'jobs.json.lock' });
+  for (;;) {
+    const before = stateOf(from);
+    try {
+      cpSync(from, to, { recursive: true, filter: (path) => basename(path) !== 'jobs.json.lock' });
+      if (stateOf(from) === before) return;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    }
+    rmSync(to, { recursive: true, force: true });
+  }
+}
+
+function stateOf(folder: string): string {
+  const states = readdirSync(folder).map((name) => {
+    const stats = statSync(join(folder, name), { throwIfNoEntry: false });
+    return `${name} ${stats?.ino} ${stats?.size} ${stats?.mtimeMs}`;
+  });
+  return states.sort().join('\n');
 }
 
 /** The names in a folder that begin so, without the lock. */
