@@ -1,37 +1,36 @@
-/** The standalone gateway in front of a demo A1111 that needs no GPU: `npm run demo`. */
+/** The standalone gateway in front of a demo Automatic1111 that needs no GPU: `npm run demo`. */
 import { createDemoA1111 } from './demo-backend.js';
 import { startStandalone, stopOnSignals } from './standalone.js';
 
 const backend = createDemoA1111();
 try {
   const backendUrl = await backend.listen(0, '127.0.0.1');
-  const gateway = await startStandalone({
-    ...process.env,
-    A1111_URL: backendUrl,
-    TRACKER_DIR: process.env.TRACKER_DIR ?? './demo-data',
-  });
+  const dir = process.env.TRACKER_DIR || './demo-data';
+  const gateway = await startStandalone({ ...process.env, A1111_URL: backendUrl, TRACKER_DIR: dir });
   stopOnSignals(async () => {
-    await backend.close();
     await gateway.stop();
+    await backend.close();
   });
   const { url } = gateway;
   console.log(`
 sd-job-tracker listens on ${url}, in front of a demo Automatic1111 (${backendUrl}).
 
-Make a picture. It takes four seconds; the id is there at once:
+In another terminal, make a picture. It takes four seconds, but the head with its X-Job-ID is there at once:
 
-  curl -i ${url}/sdapi/v1/txt2img -H 'Content-Type: application/json' -d '{"prompt": "a quiet bay at dusk", "steps": 20}'
+  curl -sS -D - -o answer.json ${url}/sdapi/v1/txt2img \\
+    -H 'Content-Type: application/json' -d '{"prompt": "a quiet bay at dusk", "steps": 20}'
 
-Press Ctrl-C in the middle of it if you like: the job goes on. See what there is:
+Do it once more and press Ctrl-C in the middle: the job goes on all the same. See all jobs:
 
-  curl ${url}/sdapi/v1/jobs
+  curl -sS ${url}/sdapi/v1/jobs
 
-Get it back, with the id of your X-Job-ID in place of ID:
+Get a picture back, with its X-Job-ID in place of ID:
 
-  curl ${url}/sdapi/v1/job/ID?images=url
-  curl -o picture.png ${url}/sdapi/v1/job/ID/images/0
+  curl -sS '${url}/sdapi/v1/job/ID?images=url'
+  curl -sS -o picture.png ${url}/sdapi/v1/job/ID/images/0
 
-Ctrl-C here stops both.`);
+All of it is kept in ${dir}, and is still there the next time. Ctrl-C here stops the gateway and the demo.
+`);
 } catch (error) {
   console.error(error instanceof Error ? error.message : error);
   await backend.close();

@@ -4,7 +4,7 @@
  * | variable              | default                 |                                                                |
  * | --------------------- | ----------------------- | -------------------------------------------------------------- |
  * | `A1111_URL`           | `http://127.0.0.1:7860` | where Automatic1111 (or Forge, SD.Next) runs, with `--api`      |
- * | `HOST`, `PORT`        | `127.0.0.1`, `8080`     | where the gateway listens                                       |
+ * | `HOST`, `PORT`        | `127.0.0.1`, `8080`     | where the gateway listens; port 0 for any that is free          |
  * | `TRACKER_DIR`         | `./job-tracker`         | holds jobs.json and the images                                  |
  * | `TRACKER_CONCURRENCY` | `1`                     | generations that the backend gets at a time                     |
  * | `TRACKER_TRUST_PROXY` | off                     | Express's `trust proxy`: `true`, a number of hops, or addresses |
@@ -12,14 +12,16 @@
  * | `TRACKER_CORS`        | none                    | origins whose pages may call it, with commas; `*` for all       |
  * | `TRACKER_OPEN`        | off                     | `1`: listen beyond loopback although nobody has to log in       |
  */
-import { createServer } from 'node:http';
+import { realpathSync } from 'node:fs';
+import { createServer, type Server } from 'node:http';
 import { pathToFileURL } from 'node:url';
 import cors from 'cors';
-import express from 'express';
+import express, { type Express } from 'express';
 // In a project of your own: from 'sd-job-tracker'
-import { jobTracker } from '../lib/index.js';
-import { hostGuard } from './standalone/host-guard.js';
-import { readSettings } from './standalone/settings.js';
+import { type JobTracker, jobTracker, type Logger } from '../lib/index.js';
+import { drainable } from './standalone/drain.js';
+import { type HostGuard, hostGuard } from './standalone/host-guard.js';
+import { readSettings, type Settings } from './standalone/settings.js';
 
 /** How long running generations may take to end once the gateway is asked to stop. */
 const DRAIN_MS = 30_000;
@@ -27,6 +29,8 @@ const DRAIN_MS = 30_000;
 export interface Standalone {
   /** Where it listens, `http://127.0.0.1:8080`. */
   readonly url: string;
+  /** The backend's address, without a password. */
+  readonly backendUrl: string;
   /** Stops accepting, lets what runs end within 30 s, and frees the folder. */
   stop(): Promise<void>;
 }
@@ -38,65 +42,108 @@ export interface Standalone {
  */
 export async function startStandalone(env: NodeJS.ProcessEnv): Promise<Standalone> {
   const settings = readSettings(env);
-  const tracker = jobTracker({
-    a1111: settings.a1111Url,
-    ...(settings.dir !== undefined && { dir: settings.dir }),
-    ...(settings.concurrency !== undefined && { concurrency: settings.concurrency }),
-  });
-  await tracker.ready;
-
-  const app = express();
-  app.disable('x-powered-by');
-  app.set('trust proxy', settings.trustProxy);
-  const guard = hostGuard([settings.host, ...settings.hosts]);
-  app.use(guard.middleware);
-  if (settings.corsOrigins) {
-    app.use(
-      cors({
-        origin: settings.corsOrigins,
-        exposedHeaders: ['X-Job-ID', 'Location', 'Link', 'Retry-After', 'X-Total-Count'],
-        credentials: settings.corsOrigins !== '*',
-      }),
-    );
-  }
-  app.use(tracker);
-
-  const server = createServer(app);
+  const tracker = await openTracker(settings);
+  const refusal = hostGuard([settings.host, ...settings.hosts]);
+  const server = createServer(createApp(settings, refusal, tracker));
   server.on('upgrade', (req, socket, head) => {
-    if (guard.admits(req)) tracker.upgrade(req, socket, head);
-    else socket.end('HTTP/1.1 403 Forbidden\r\nConnection: close\r\n\r\n');
+    const error = refusal(req);
+    if (error === undefined) {
+      tracker.upgrade(req, socket, head);
+      return;
+    }
+    socket.on('error', () => socket.destroy());
+    const body = JSON.stringify({ error });
+    const lines = ['HTTP/1.1 403 Forbidden', 'Content-Type: application/json', 'Connection: close'];
+    socket.end(`${lines.join('\r\n')}\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
   });
+  const drain = drainable(server, DRAIN_MS);
   try {
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject);
-      server.listen(settings.port, settings.host, resolve);
-    });
+    await listen(server, settings);
   } catch (error) {
     await tracker.close();
-    throw new Error(explainListenError(error as NodeJS.ErrnoException, settings.host, settings.port));
+    throw new Error(explainListenError(error as NodeJS.ErrnoException, settings));
   }
-  const address = server.address();
-  const port = typeof address === 'object' && address ? address.port : settings.port;
   return {
-    url: `http://${settings.host.includes(':') ? `[${settings.host}]` : settings.host}:${port}`,
+    url: urlOf(server, settings),
+    backendUrl: settings.a1111Url.origin + settings.a1111Url.pathname.replace(/\/$/, ''),
     async stop() {
-      const closed = new Promise((resolve) => server.close(resolve));
-      server.closeIdleConnections();
-      const late = setTimeout(() => server.closeAllConnections(), DRAIN_MS);
-      await closed;
-      clearTimeout(late);
+      await drain();
+      // Generations whose clients have left may still run.
       await Promise.race([tracker.close(), new Promise((resolve) => setTimeout(resolve, DRAIN_MS).unref())]);
     },
   };
 }
 
-function explainListenError(error: NodeJS.ErrnoException, host: string, port: number): string {
-  if (error.code === 'EADDRINUSE') {
+/** Rejects where the folder cannot be had: a gateway that keeps nothing is of no use. */
+async function openTracker({ a1111Url, dir, concurrency }: Settings): Promise<JobTracker> {
+  const heldBack: string[] = [];
+  let isOpen = false;
+  const say = (how: 'warn' | 'error', parts: unknown[]) => console[how]('[sd-job-tracker]', ...parts);
+  const logger: Logger = {
+    info: () => {},
+    warn: (...parts) => say('warn', parts),
+    // Why it does not open is told once, by whoever catches that.
+    error: (...parts) => (isOpen ? say('error', parts) : heldBack.push(parts.join(' '))),
+  };
+  const tracker = jobTracker({
+    a1111: a1111Url,
+    logger,
+    ...(dir !== undefined && { dir }),
+    ...(concurrency !== undefined && { concurrency }),
+  });
+  try {
+    await tracker.ready;
+  } catch (error) {
+    await tracker.close();
+    throw error;
+  } finally {
+    isOpen = true;
+  }
+  for (const line of heldBack) logger.error(line);
+  return tracker;
+}
+
+function createApp(settings: Settings, refusal: HostGuard, tracker: JobTracker): Express {
+  const app = express();
+  app.disable('x-powered-by');
+  app.set('trust proxy', settings.trustProxy);
+  app.use((req, res, next) => {
+    const error = refusal(req);
+    if (error === undefined) next();
+    else res.status(403).json({ error });
+  });
+  if (settings.corsOrigins) {
+    app.use(cors({ origin: settings.corsOrigins, credentials: settings.corsOrigins !== '*' }));
+  }
+  app.use(tracker);
+  return app;
+}
+
+function listen(server: Server, { host, port }: Settings): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(port, host, () => {
+      server.off('error', reject);
+      resolve();
+    });
+  });
+}
+
+function urlOf(server: Server, { host }: Settings): string {
+  const { port } = server.address() as { port: number };
+  return `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
+}
+
+function explainListenError({ code, message }: NodeJS.ErrnoException, { host, port }: Settings): string {
+  if (code === 'EADDRINUSE') {
     return `Port ${port} on ${host} is taken: stop what listens there, or choose another with PORT=${port + 1}`;
   }
-  if (error.code === 'EACCES')
+  if (code === 'EACCES')
     return `Port ${port} needs rights that this user does not have: choose one above 1023`;
-  return `Cannot listen on ${host}:${port}: ${error.message}`;
+  if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND') {
+    return `Expected HOST to be an address of this machine, got "${host}" (${code})`;
+  }
+  return `Cannot listen on ${host}:${port}: ${message}`;
 }
 
 /** Ends the process gracefully at SIGTERM and SIGINT; at once at the second one. */
@@ -118,13 +165,12 @@ export function stopOnSignals(stop: () => Promise<void>): void {
   process.on('SIGINT', onSignal);
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
+const program = process.argv[1];
+if (program !== undefined && pathToFileURL(realpathSync(program)).href === import.meta.url) {
   try {
-    const gateway = await startStandalone(process.env);
-    console.log(
-      `sd-job-tracker listens on ${gateway.url}, in front of ${readSettings(process.env).a1111Url}`,
-    );
-    stopOnSignals(() => gateway.stop());
+    const { url, backendUrl, stop } = await startStandalone(process.env);
+    stopOnSignals(stop);
+    console.log(`sd-job-tracker listens on ${url}, in front of ${backendUrl}`);
   } catch (error) {
     console.error(error instanceof Error ? error.message : error);
     process.exit(1);

@@ -10,6 +10,8 @@ import { makeJob } from './job-records.js';
 export interface KeptJobs {
   readonly gateway: Gateway;
   readonly images: FileImageStore;
+  /** How many files have been opened for reading, and how many of them have been closed again. */
+  readonly files: { readonly opened: number; readonly closed: number };
   /** Puts a file into the output folder, as a generation does; resolves to its stored path. */
   keepFile(stem: string, extension: string, bytes: Uint8Array): Promise<string>;
   /** Puts a finished job into the record store. */
@@ -21,10 +23,12 @@ export async function startWithKeptJobs(dir: string, options: GatewayOptions = {
   const logger = collectingLogger([]);
   const store = createLowdbJobStore({ folder: dir, logger });
   const images = new FileImageStore({ folder: join(dir, 'output'), logger });
+  const files = countFiles(images);
   const gateway = await startGateway({ dir, store, images, ...options });
   return {
     gateway,
     images,
+    files,
     keepFile: (stem, extension, bytes) => keepFile(images, stem, extension, bytes),
     async keepJob(number, differences = {}) {
       const job = makeJob(number, { status: 'Completed', ...differences });
@@ -32,6 +36,27 @@ export async function startWithKeptJobs(dir: string, options: GatewayOptions = {
       return job;
     },
   };
+}
+
+/** Counts what is really closed: a descriptor that was forgotten is gone too, as soon as the garbage is collected. */
+function countFiles(store: ImageStore): KeptJobs['files'] {
+  const files = { opened: 0, closed: 0 };
+  const { read } = store;
+  store.read = async (path) => {
+    const file = await read.call(store, path);
+    if (!file) return file;
+    files.opened += 1;
+    const { close } = file;
+    let closing: Promise<void> | undefined;
+    file.close = () => {
+      closing ??= close.call(file).then(() => {
+        files.closed += 1;
+      });
+      return closing;
+    };
+    return file;
+  };
+  return files;
 }
 
 async function keepFile(
@@ -45,9 +70,10 @@ async function keepFile(
   return writer.finish(extension);
 }
 
-/** The files below a folder that this process has open. */
+/** The files below a folder that this process has open; none where the system does not tell. */
 export function openFilesBelow(folder: string): string[] {
   const open: string[] = [];
+  if (process.platform !== 'linux') return open;
   for (const descriptor of readdirSync('/proc/self/fd')) {
     try {
       const path = readlinkSync(join('/proc/self/fd', descriptor));

@@ -1,42 +1,24 @@
 import type { IncomingMessage } from 'node:http';
-import type { RequestHandler } from 'express';
+import { isIP } from 'node:net';
 
-export interface HostGuard {
-  admits(req: IncomingMessage): boolean;
-  readonly middleware: RequestHandler;
-}
+/** Says why a request is not answered; undefined where it is. */
+export type HostGuard = (req: IncomingMessage) => string | undefined;
 
 /**
- * Answers only to calls by a known name. Without it any web page could make its own name point to this machine and read
- * the pictures through the visitor's browser (DNS rebinding).
+ * Admits only calls by a known name. Without it any web page could make its own name point to this machine and read the
+ * pictures through the visitor's browser (DNS rebinding).
  *
  * @param names host names without a port, beside those of loopback.
  */
 export function hostGuard(names: readonly string[]): HostGuard {
-  const known = new Set([
-    'localhost',
-    '127.0.0.1',
-    '[::1]',
-    ...names.map((name) => bracketed(name.toLowerCase())),
-  ]);
-  const admits = (req: IncomingMessage) => known.has(hostName(req.headers.host ?? ''));
-  return {
-    admits,
-    middleware(req, res, next) {
-      if (admits(req)) {
-        next();
-        return;
-      }
-      const error = `Expected a Host that is known here, got "${req.headers.host ?? ''}": add it to TRACKER_HOSTS`;
-      res.status(403).json({ error });
-    },
+  const known = new Set(['localhost', '127.0.0.1', '::1', ...names].map(asInHost));
+  return ({ headers: { host = '' } }) => {
+    const name = host.toLowerCase().replace(/:\d*$/, '');
+    if (known.has(name)) return undefined;
+    return `Expected a Host that is known here, got "${host}": add it to TRACKER_HOSTS`;
   };
 }
 
-function hostName(host: string): string {
-  return host.toLowerCase().replace(/:\d*$/, '');
-}
-
-function bracketed(name: string): string {
-  return name.includes(':') && !name.startsWith('[') ? `[${name}]` : name;
+function asInHost(name: string): string {
+  return isIP(name) === 6 ? `[${name.toLowerCase()}]` : name.toLowerCase();
 }

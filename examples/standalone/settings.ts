@@ -1,6 +1,8 @@
+import { isIP } from 'node:net';
+
 /** What the environment says, checked. */
 export interface Settings {
-  readonly a1111Url: string;
+  readonly a1111Url: URL;
   readonly host: string;
   readonly port: number;
   readonly dir: string | undefined;
@@ -13,7 +15,6 @@ export interface Settings {
 
 /** Variables whose function is not there yet. They are refused, because to ignore them could be dangerous. */
 const NOT_YET = ['COMFYUI_URL', 'TRACKER_AUTH', 'TRACKER_ADMINS', 'TRACKER_ENABLED', 'TRACKER_RETENTION'];
-const LOOPBACK = ['localhost', '127.0.0.1', '::1'];
 
 /**
  * Reads the settings. An empty variable counts as absent.
@@ -23,27 +24,46 @@ const LOOPBACK = ['localhost', '127.0.0.1', '::1'];
 export function readSettings(env: NodeJS.ProcessEnv): Settings {
   const value = (name: string) => env[name]?.trim() || undefined;
   const refused = NOT_YET.find((name) => value(name) !== undefined);
-  if (refused)
+  if (refused) {
     throw new Error(`${refused} is set, but this version does not have its function yet: unset it`);
-
-  const host = value('HOST') ?? '127.0.0.1';
+  }
+  const host = withoutBrackets(value('HOST') ?? '127.0.0.1');
   const open = value('TRACKER_OPEN');
   if (open !== undefined && open !== '1' && open !== '0') throw invalid('TRACKER_OPEN', '1 or 0', open);
-  if (!LOOPBACK.includes(host) && open !== '1') {
+  if (!isLoopback(host) && open !== '1') {
     throw new Error(
       `HOST=${host} lets everybody on the network generate and see all pictures: set TRACKER_OPEN=1 if that is wanted`,
     );
   }
   return {
-    a1111Url: value('A1111_URL') ?? 'http://127.0.0.1:7860',
+    a1111Url: backendUrl('A1111_URL', value('A1111_URL') ?? 'http://127.0.0.1:7860'),
     host,
     port: wholeNumber('PORT', value('PORT'), 0, 65_535) ?? 8080,
     dir: value('TRACKER_DIR'),
     concurrency: wholeNumber('TRACKER_CONCURRENCY', value('TRACKER_CONCURRENCY'), 1, 1_000),
-    trustProxy: trustProxy(value('TRACKER_TRUST_PROXY')),
-    hosts: list(value('TRACKER_HOSTS')),
-    corsOrigins: corsOrigins(value('TRACKER_CORS')),
+    trustProxy: trustProxy('TRACKER_TRUST_PROXY', value('TRACKER_TRUST_PROXY')),
+    hosts: hostNames('TRACKER_HOSTS', value('TRACKER_HOSTS')),
+    corsOrigins: corsOrigins('TRACKER_CORS', value('TRACKER_CORS')),
   };
+}
+
+function isLoopback(host: string): boolean {
+  return (
+    host.toLowerCase() === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'))
+  );
+}
+
+function withoutBrackets(host: string): string {
+  return host.replace(/^\[(.*)\]$/, '$1');
+}
+
+function backendUrl(name: string, text: string): URL {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (!url || !/^https?:$/.test(url.protocol) || url.search || url.hash) {
+    // It may hold a password.
+    throw invalid(name, 'an address such as "http://127.0.0.1:7860"', text.replace(/\/\/[^/]*@/, '//…@'));
+  }
+  return url;
 }
 
 function wholeNumber(
@@ -59,18 +79,39 @@ function wholeNumber(
   return number;
 }
 
-function trustProxy(text: string | undefined): boolean | number | string {
+function trustProxy(name: string, text: string | undefined): boolean | number | string {
   if (text === undefined || text === 'false') return false;
   if (text === 'true') return true;
-  return /^\d+$/.test(text) ? Number(text) : text;
+  if (/^\d{1,3}$/.test(text)) return Number(text);
+  const wrong = list(text).find((part) => !isAddressRange(part));
+  if (wrong !== undefined) {
+    throw invalid(name, 'true, false, a number of hops, or addresses such as "loopback, 10.0.0.0/8"', wrong);
+  }
+  return list(text).join(', ');
 }
 
-function corsOrigins(text: string | undefined): string[] | '*' | undefined {
+function isAddressRange(text: string): boolean {
+  if (/^(loopback|linklocal|uniquelocal)$/.test(text)) return true;
+  const [, address = '', bits] = /^([^/]*)(?:\/(\d{1,3}))?$/.exec(text) ?? [];
+  const version = isIP(address);
+  return (
+    version !== 0 && (bits === undefined || (Number(bits) >= 1 && Number(bits) <= (version === 4 ? 32 : 128)))
+  );
+}
+
+function hostNames(name: string, text: string | undefined): string[] {
+  const names = list(text).map(withoutBrackets);
+  const wrong = names.find((one) => isIP(one) === 0 && !/^[\w.-]+$/.test(one));
+  if (wrong !== undefined)
+    throw invalid(name, 'names without a port, such as "pictures.lan, 10.0.0.5"', wrong);
+  return names;
+}
+
+function corsOrigins(name: string, text: string | undefined): string[] | '*' | undefined {
   if (text === undefined || text === '*') return text;
   const origins = list(text);
   const wrong = origins.find((origin) => !URL.canParse(origin) || new URL(origin).origin !== origin);
-  if (wrong !== undefined)
-    throw invalid('TRACKER_CORS', 'origins such as "https://app.example.com", or "*"', wrong);
+  if (wrong !== undefined) throw invalid(name, 'origins such as "https://app.example.com", or "*"', wrong);
   return origins;
 }
 
