@@ -167,6 +167,8 @@ export class RunningJob {
   readonly id: string;
   readonly createdAt: Date;
   readonly #change: (change: JobChange) => Promise<void>;
+  /** Changes are asked for one after the other: a store may not keep the order of those that are under way at once. */
+  #last: Promise<void> = Promise.resolve();
   #ended: Promise<void> | undefined;
 
   constructor(job: Job, change: (change: JobChange) => Promise<void>) {
@@ -182,7 +184,7 @@ export class RunningJob {
 
   /** The backend has the job. */
   start(): void {
-    if (!this.#ended) void this.#change({ status: 'Processing', started_at: unixSeconds() });
+    if (!this.#ended) this.#last = this.#change({ status: 'Processing', started_at: unixSeconds() });
   }
 
   /** Resolves once the job is durably Completed. Never rejects. */
@@ -196,7 +198,7 @@ export class RunningJob {
   }
 
   #end(change: JobChange): Promise<void> {
-    this.#ended ??= this.#change({ ...change, finished_at: unixSeconds() });
+    this.#ended ??= this.#last.then(() => this.#change({ ...change, finished_at: unixSeconds() }));
     return this.#ended;
   }
 }

@@ -7,7 +7,6 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import { WebSocket } from 'ws';
 import { createDemoA1111, type DemoA1111, type DemoA1111Options } from '../../examples/demo-backend.js';
-import { drainable } from '../../examples/standalone/drain.js';
 import { type Standalone, startStandalone } from '../../examples/standalone.js';
 import { type Job, jobTracker } from '../../lib/index.js';
 import { call, getJson, post } from '../helpers/client.js';
@@ -385,16 +384,6 @@ describe('stop()', () => {
     await once(incoming, 'end');
     expect(received).toBe(size);
     await stopped;
-  });
-
-  test('breaks off what has not ended when its patience has', async () => {
-    const server = createServer((_req, res) => void res.write('never ')).listen(0, '127.0.0.1');
-    const drain = drainable(server, 10);
-    await once(server, 'listening');
-    const request = call(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
-    await request.head;
-    await drain();
-    await expect(request.answer).rejects.toThrow();
   });
 
   test('waits for a generation whose client has left', async () => {

@@ -62,6 +62,8 @@ export class DetachedResponse {
   readonly #forgetLoss: () => void;
   readonly #lossListeners: (() => void)[] = [];
   #waking = false;
+  /** What waits for the 'drain' of `res` itself. */
+  #onOwnDrain: () => void = () => {};
   #head: AnswerHead | undefined;
   /** After an early head: a response without a socket that takes the handler's headers, and judges them natively. */
   #shadow: ServerResponse | undefined;
@@ -160,9 +162,11 @@ export class DetachedResponse {
   /** Calls `listener` whenever the connection has drained. */
   onDrain(listener: () => void): void {
     // `on` as it was when we came: compression() in front sends this event to its own stream, and one behind would too.
+    const before = this.#res.listenerCount('drain');
     this.#patch.front.on('drain', () => {
       if (!this.#waking) listener();
     });
+    if (this.#res.listenerCount('drain') > before) this.#onOwnDrain = listener;
   }
 
   /** Lets a handler that waits go on writing. */
@@ -220,6 +224,13 @@ export class DetachedResponse {
   takeOver(): void {
     this.#takenOver = true;
     const patch = this.#patch;
+    patch.own('emit', (event, ...args) => {
+      // The client has taken what it was given; that lets a handler go on only if nothing else holds it.
+      const isHeld = event === 'drain' && this.#needDrain && !this.#waking;
+      if (!isHeld) return patch.front.emit(event, ...args);
+      this.#onOwnDrain();
+      return true;
+    });
     patch.own('writeHead', (...args) => this.#writeHead(args));
     patch.own('write', (...args) => this.#write(args as WriteArguments));
     patch.own('end', (...args) => this.#end(args as WriteArguments));

@@ -6,6 +6,7 @@ export type AnyFunction = (...args: any[]) => any;
 /** What a patch keeps of a response: Node's own methods, or those that middlewares in front have put in their place. */
 export interface FrontMethods {
   on(event: string, listener: AnyFunction): unknown;
+  emit(event: string, ...args: unknown[]): boolean;
   setHeader(name: string, value: unknown): unknown;
   getHeader(name: string): number | string | string[] | undefined;
   removeHeader(name: string): unknown;
@@ -18,6 +19,7 @@ export interface FrontMethods {
 
 const KEPT: readonly (keyof FrontMethods)[] = [
   'on',
+  'emit',
   'setHeader',
   'getHeader',
   'removeHeader',

@@ -1,8 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { type FileHandle, mkdir, open, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import { ByteQueue } from './byte-queue.js';
 
 const READ_BYTES = 256 * 1024;
+/** So many buffers go to the disk in one call. */
+const MOST_BUFFERS = 1024;
 
 export interface SpoolOptions {
   /** The folder for the file; made when first needed. */
@@ -20,10 +23,8 @@ export class Spool {
   readonly #directory: string;
   readonly #memoryBytes: number;
   /** Oldest bytes first: `#front`, then the file from `#readAt` to `#writeAt`, then `#back`. */
-  #front: Buffer[] = [];
-  #frontBytes = 0;
-  #back: Buffer[] = [];
-  #backBytes = 0;
+  readonly #front = new ByteQueue();
+  readonly #back = new ByteQueue();
   #file: FileHandle | undefined;
   #readAt = 0;
   #writeAt = 0;
@@ -45,7 +46,7 @@ export class Spool {
 
   /** Bytes pushed and not yet taken. */
   get sizeBytes(): number {
-    return this.#frontBytes + (this.#writeAt - this.#readAt) + this.#backBytes;
+    return this.#front.sizeBytes + (this.#writeAt - this.#readAt) + this.#back.sizeBytes;
   }
 
   /** What the disk said when it refused, or undefined. From then on everything stays in memory. */
@@ -60,23 +61,19 @@ export class Spool {
 
   push(chunk: Buffer): void {
     if (this.#closed || chunk.length === 0) return;
-    const fileEmpty = this.#writeAt === this.#readAt && this.#back.length === 0;
-    if (fileEmpty && this.#frontBytes + chunk.length <= this.#memoryBytes) {
+    const fileEmpty = this.#writeAt === this.#readAt && this.#back.sizeBytes === 0;
+    if (fileEmpty && this.#front.sizeBytes + chunk.length <= this.#memoryBytes) {
       this.#front.push(chunk);
-      this.#frontBytes += chunk.length;
       return;
     }
     this.#back.push(chunk);
-    this.#backBytes += chunk.length;
     if (this.#failure === undefined) this.#writing ??= this.#writeBack();
     this.#updateAccepting();
   }
 
   /** The oldest bytes where they are in memory; undefined where there are none, or where `next` has to wait for them. */
   nextInMemory(): Buffer | undefined {
-    const chunk = this.#front.shift();
-    if (chunk) this.#frontBytes -= chunk.length;
-    return chunk;
+    return this.#front.shift();
   }
 
   /** The oldest bytes, or undefined where there are none now. Rejects when the file cannot be read back. */
@@ -89,10 +86,7 @@ export class Spool {
       return await this.next();
     }
     const unwritten = this.#back.shift();
-    if (unwritten) {
-      this.#backBytes -= unwritten.length;
-      this.#updateAccepting();
-    }
+    this.#updateAccepting();
     return unwritten;
   }
 
@@ -102,10 +96,8 @@ export class Spool {
    */
   async close(): Promise<void> {
     this.#closed = true;
-    this.#front = [];
-    this.#back = [];
-    this.#frontBytes = 0;
-    this.#backBytes = 0;
+    this.#front.clear();
+    this.#back.clear();
     this.#writeAt = this.#readAt;
     this.#updateAccepting();
     await this.#writing;
@@ -132,11 +124,12 @@ export class Spool {
         this.#writeAt = 0;
         await this.#file.truncate(0);
       }
-      while (this.#back.length > 0) {
-        const batch = this.#back.slice();
-        const { bytesWritten } = await this.#file.writev(batch, this.#writeAt);
+      while (this.#back.sizeBytes > 0) {
+        // A full disk may take only a part of what it is given.
+        const { bytesWritten } = await this.#file.writev(this.#back.peek(MOST_BUFFERS), this.#writeAt);
         if (this.#closed) break;
-        this.#dropWritten(batch, bytesWritten);
+        this.#writeAt += bytesWritten;
+        this.#back.drop(bytesWritten);
         this.#updateAccepting();
         this.#wakeReader();
       }
@@ -153,21 +146,6 @@ export class Spool {
     for (const resolve of this.#batchWaiters.splice(0)) resolve();
   }
 
-  /** A full disk may take only a part of what it was given. */
-  #dropWritten(batch: Buffer[], bytesWritten: number): void {
-    this.#writeAt += bytesWritten;
-    this.#backBytes -= bytesWritten;
-    let left = bytesWritten;
-    for (const chunk of batch) {
-      if (left < chunk.length) {
-        this.#back[0] = chunk.subarray(left);
-        return;
-      }
-      left -= chunk.length;
-      this.#back.shift();
-    }
-  }
-
   async #openFile(): Promise<FileHandle> {
     await mkdir(this.#directory, { recursive: true });
     const path = join(this.#directory, `${randomUUID()}.spool`);
@@ -179,7 +157,7 @@ export class Spool {
   }
 
   #updateAccepting(): void {
-    const accepting = this.#backBytes <= this.#memoryBytes;
+    const accepting = this.#back.sizeBytes <= this.#memoryBytes;
     const regained = accepting && !this.#accepting;
     this.#accepting = accepting;
     if (regained) this.onAccepting();

@@ -11,8 +11,10 @@ const REASONS: Readonly<Record<string, string>> = {
 /** The error for a folder that the system does not let us use. */
 export function folderUnusable(folder: string, cause: unknown): JobTrackerError {
   if (cause instanceof JobTrackerError) return cause;
-  const reason = REASONS[systemCodeOf(cause) ?? ''];
-  const because = reason === undefined ? messageOf(cause) : `${reason} (${messageOf(cause)})`;
+  const code = systemCodeOf(cause) ?? '';
+  const reason = REASONS[code];
+  // The system's own message may name a path that is ours alone and another one each time.
+  const because = reason === undefined ? messageOf(cause) : `${reason} (${code})`;
   return new JobTrackerError(
     'FOLDER_UNUSABLE',
     `Expected ${folder} to be a folder that can be created, read and written, but ${because}.`,
