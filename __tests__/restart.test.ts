@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdir } from 'node:fs/promises';
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
@@ -60,6 +60,10 @@ describe('a gateway that is killed with kill -9', () => {
     const waiting = await post(`${before}/sdapi/v1/txt2img`, { prompt: 'waiting', ...small }).head;
     await kill();
     backend.state.release();
+    for (const folder of ['spool', 'requests']) {
+      await mkdir(join(dir, folder), { recursive: true });
+      await writeFile(join(dir, folder, 'left.spool'), 'left');
+    }
 
     const after = await start();
     const jobs = await getJson<Job[]>(`${after}/sdapi/v1/jobs`);
@@ -77,6 +81,10 @@ describe('a gateway that is killed with kill -9', () => {
     // Nothing is made again, and nothing half made is left.
     expect(backend.state.generations.length).toBe(2);
     expect(await readdir(join(dir, 'output', '.partial'))).toEqual([]);
+    const names = await readdir(dir);
+    expect(names).toContain('jobs.json');
+    expect(names).not.toEqual(expect.arrayContaining(['spool']));
+    expect(names).not.toEqual(expect.arrayContaining(['requests']));
     expect((await post(`${after}/sdapi/v1/txt2img`, { prompt: 'again', ...small }).answer).status).toBe(200);
   }, 60_000);
 });

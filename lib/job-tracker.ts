@@ -1,3 +1,4 @@
+import { rm } from 'node:fs/promises';
 import type { IncomingMessage } from 'node:http';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
@@ -14,7 +15,7 @@ import { type JobTrackerOptions, resolveOptions } from './options.js';
 import { Readiness } from './readiness.js';
 import { jobRoutes } from './routes/job-routes.js';
 import { LowdbJobStore } from './stores/lowdb-job-store.js';
-import { trackGeneration } from './track-generation.js';
+import { REQUEST_FOLDER, SPOOL_FOLDER, trackGeneration } from './track-generation.js';
 
 /** An Express router to mount in front of whatever forwards to the backend, with what the host's code may need on it. */
 export interface JobTracker extends Router {
@@ -52,6 +53,9 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
   const readiness = new Readiness(async () => {
     // What has been opened stays so when a later step fails: the next attempt goes on from there.
     await store.open();
+    // What a process that was killed has left of bodies; on most systems such files have no name.
+    for (const folder of [SPOOL_FOLDER, REQUEST_FOLDER])
+      await rm(join(dir, folder), { recursive: true, force: true });
     await images.open();
     await recorder.failInterrupted();
   }, logger);

@@ -11,6 +11,10 @@ import { memberEdits } from './json/member-edits.js';
 import { TopLevelMembers } from './json/top-level-members.js';
 import type { Logger } from './logger.js';
 
+/** Below the tracker's folder: request bodies that are too large for memory, and answers that wait for their client. */
+export const REQUEST_FOLDER = 'requests';
+export const SPOOL_FOLDER = 'spool';
+
 export interface TrackGenerationOptions {
   readonly backends: readonly Backend[];
   readonly recorder: JobRecorder;
@@ -61,13 +65,13 @@ class Generation {
     this.#req = req;
     const readable = req.headers['content-encoding'] === undefined || req.readableEnded;
     this.#body = new RequestBody(req, {
-      directory: join(options.dir, 'requests'),
+      directory: join(options.dir, REQUEST_FOLDER),
       onChunk: (chunk) => readable && this.#members.write(chunk),
     });
     this.#answer = new GenerationAnswer(req, res, {
       images: options.images,
       logger: options.logger,
-      spoolDirectory: join(options.dir, 'spool'),
+      spoolDirectory: join(options.dir, SPOOL_FOLDER),
       earlyHead: options.earlyHead,
     });
     res.once('close', () => void this.#body.discard());
