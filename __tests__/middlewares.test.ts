@@ -215,6 +215,18 @@ describe('the request', () => {
       force_task_id: headers['x-job-id'],
     });
   });
+
+  test.each([
+    ['express.raw()', express.raw({ type: '*/*' })],
+    ['express.text()', express.text({ type: '*/*' })],
+  ])('forward mode forwards what %s in front has read', async (_name, parser) => {
+    await start({ a1111: backend.url, front: (app) => app.use(parser) });
+    const { headers } = await txt2img({}, '{"seed":18446744073709551615,"send_images":false}').answer;
+    const id = headers['x-job-id'];
+    expect(String(backend.bodies[0])).toBe(
+      `{"seed":18446744073709551615,"send_images":true,"force_task_id":"${id}"}`,
+    );
+  });
 });
 
 describe('handlers that do not proxy', () => {

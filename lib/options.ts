@@ -6,7 +6,8 @@ import { consoleLogger, type Logger } from './logger.js';
 import type { JobStore } from './stores/job-store.js';
 
 /** A duration as the `ms` package writes it, always with its unit: `'100ms'`, `'15s'`, `'24h'`. */
-export type Duration = StringValue;
+export type Duration = `${number}${'' | ' '}${DurationUnit}`;
+type DurationUnit = 'ms' | 's' | 'm' | 'h' | 'd' | 'w' | 'seconds' | 'minutes' | 'hours' | 'days' | 'weeks';
 
 /** What `jobTracker()` takes. Every option may be left out. */
 export interface JobTrackerOptions {

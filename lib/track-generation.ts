@@ -8,6 +8,7 @@ import type { ImageStore } from './images/image-store.js';
 import type { JobQueue } from './job-queue.js';
 import type { JobRecorder } from './job-recorder.js';
 import { memberEdits } from './json/member-edits.js';
+import { editedText, type TextEdit } from './json/text-edits.js';
 import { TopLevelMembers } from './json/top-level-members.js';
 import type { Logger } from './logger.js';
 
@@ -132,8 +133,19 @@ class Generation {
 
   /** Makes the changes in whichever form the handler behind will read the body. */
   #change(changes: Readonly<Record<string, string | boolean>>): void {
-    const { body } = this.#req;
-    if (this.#body.parsed && typeof body === 'object' && body !== null) Object.assign(body, changes);
-    this.#body.handOn(memberEdits(this.#members, changes), (error) => this.#answer.cut(error));
+    const edits = memberEdits(this.#members, changes);
+    if (this.#body.parsed) this.#req.body = changedBody(this.#req.body, edits, changes);
+    this.#body.handOn(edits, (error) => this.#answer.cut(error));
   }
+}
+
+/** What express.json(), express.raw() or express.text() of the host made of a body, with the changes in it. */
+function changedBody(
+  body: unknown,
+  edits: readonly TextEdit[],
+  changes: Readonly<Record<string, string | boolean>>,
+): unknown {
+  if (Buffer.isBuffer(body)) return editedText(body, edits);
+  if (typeof body === 'string') return editedText(Buffer.from(body), edits).toString();
+  return typeof body === 'object' && body !== null ? Object.assign(body, changes) : body;
 }
