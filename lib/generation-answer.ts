@@ -4,6 +4,7 @@ import type { AnswerCapture, Backend } from './backends/backend.js';
 import { messageOf } from './errors.js';
 import { createAnswerDecoder, isPlain } from './http/answer-decoder.js';
 import { ClientOutlet } from './http/client-outlet.js';
+import { EXPOSED_HEADERS } from './http/cross-origin.js';
 import { type AnswerHead, type AnswerListener, DetachedResponse } from './http/detached-response.js';
 import { EarlyHead, type EarlyHeadOptions } from './http/early-head.js';
 import type { ImageStore } from './images/image-store.js';
@@ -15,8 +16,6 @@ import type { Logger } from './logger.js';
 const HOLD_END_MS = 1_000;
 /** So much of an error's body is looked at. */
 const MAX_ERROR_BYTES = 64 * 1024;
-/** Told to browsers, which otherwise keep these headers from the page. */
-const EXPOSED_HEADERS = 'X-Job-ID, Location, Link, Retry-After, X-Total-Count';
 
 export interface GenerationAnswerOptions {
   readonly images: ImageStore;

@@ -92,7 +92,7 @@ export class Automatic1111Answer implements AnswerCapture {
       stopExpecting();
     }
     // Its file has no name and is gone with the process at the latest.
-    this.#text.close().catch(() => {});
+    void this.#text.close();
     if (kept) return kept;
     const message = `The disk took nothing for ${(this.#disk.stillForMs ?? 0) / 1000} s`;
     return { output_paths: keptPaths(this.#images.abandon()), problem: { code: 'not_stored', message } };

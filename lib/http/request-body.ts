@@ -1,6 +1,7 @@
 import { IncomingMessage } from 'node:http';
 import { messageOf, systemCodeOf } from '../errors.js';
 import { applyEdits, grownBytes, type TextEdit } from '../json/text-edits.js';
+import { bytesOfParsed } from './parsed-body.js';
 import { Spool } from './spool.js';
 
 /** A disk that takes nothing for so long must not keep the request from arriving: the rest of it stays in memory. */
@@ -33,7 +34,6 @@ interface ReadableState {
 export class RequestBody {
   readonly #req: IncomingMessage & { body?: unknown };
   readonly #spool: Spool;
-  #sizeBytes = 0;
   #whole = false;
   #readingBegun = false;
   #diskFails = false;
@@ -61,7 +61,6 @@ export class RequestBody {
     });
     if (this.parsed) {
       const bytes = bytesOfParsed(req.body);
-      this.#sizeBytes = bytes.length;
       this.#whole = true;
       options.onChunk(bytes);
       this.#resolveRead();
@@ -69,10 +68,6 @@ export class RequestBody {
     } else {
       this.received = this.#takeIn(options.onChunk);
     }
-  }
-
-  get sizeBytes(): number {
-    return this.#sizeBytes;
   }
 
   /** True once somebody behind has begun to read, or where the host's parser has read it all before. */
@@ -140,7 +135,6 @@ export class RequestBody {
   #takeIn(onChunk: (chunk: Buffer) => void): Promise<boolean> {
     const req = this.#req;
     const take = (chunk: Buffer) => {
-      this.#sizeBytes += chunk.length;
       this.#spool.push(chunk);
       onChunk(chunk);
     };
@@ -243,11 +237,4 @@ function takeBuffered(req: IncomingMessage): { chunks: Buffer[]; ended: boolean 
   state.ended = false;
   state.emittedReadable = false;
   return { chunks, ended };
-}
-
-/** What a body parser of the host left in `req.body`, as the bytes that say the same. */
-function bytesOfParsed(body: unknown): Buffer {
-  if (Buffer.isBuffer(body)) return body;
-  if (typeof body === 'string') return Buffer.from(body);
-  return body === undefined ? Buffer.alloc(0) : Buffer.from(JSON.stringify(body));
 }

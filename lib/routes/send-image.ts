@@ -1,8 +1,8 @@
-import { pipeline } from 'node:stream/promises';
 import type { Request, Response } from 'express';
 import { sniffImage } from '../images/image-format.js';
 import type { StoredFile } from '../images/image-store.js';
 import { requestedRange } from './requested-range.js';
+import { streamTo } from './stream-to.js';
 
 const SNIFF_BYTES = 64;
 
@@ -45,10 +45,5 @@ export async function sendImage(req: Request, res: Response, file: StoredFile, n
     res.end();
     return;
   }
-  try {
-    await pipeline(file.read({ start, end }), res);
-  } catch (error) {
-    // The client left; there is nobody to tell.
-    if ((error as NodeJS.ErrnoException).code !== 'ERR_STREAM_PREMATURE_CLOSE') throw error;
-  }
+  await streamTo(res, file.read({ start, end }));
 }

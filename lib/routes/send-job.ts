@@ -1,11 +1,11 @@
 import { Readable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
 import type { Response } from 'express';
 import { openSidecar, type Sidecar } from '../images/answer-sidecar.js';
 import { base64Length, streamBase64 } from '../images/base64-stream.js';
 import type { ImageStore, StoredFile } from '../images/image-store.js';
 import type { Job } from '../job.js';
 import { jobJson } from './job-json.js';
+import { streamTo } from './stream-to.js';
 
 /** The backend's words are looked at before they are given again, unless there are so many of them. */
 const MAX_CHECKED_BYTES = 1024 * 1024;
@@ -86,12 +86,7 @@ async function send(res: Response, pieces: readonly Piece[]): Promise<void> {
   async function* chunks() {
     for (const piece of pieces) yield* piece.chunks();
   }
-  try {
-    await pipeline(Readable.from(chunks(), { objectMode: false }), res);
-  } catch (error) {
-    // The client left; there is nobody to tell.
-    if ((error as NodeJS.ErrnoException).code !== 'ERR_STREAM_PREMATURE_CLOSE') throw error;
-  }
+  await streamTo(res, Readable.from(chunks(), { objectMode: false }));
 }
 
 function text(value: string): Piece {

@@ -1,6 +1,6 @@
 import type { Request, RequestHandler, Response } from 'express';
 import { JobTrackerError, messageOf } from '../errors.js';
-import { isCrossOrigin } from '../http/cross-origin.js';
+import { EXPOSED_HEADERS, isCrossOrigin } from '../http/cross-origin.js';
 import type { Logger } from '../logger.js';
 
 export interface TrackerRouteOptions {
@@ -30,7 +30,7 @@ export function trackerRoute({
       return;
     }
     if (req.headers.origin !== undefined) {
-      res.append('Access-Control-Expose-Headers', 'X-Job-ID, Location, Link, Retry-After, X-Total-Count');
+      res.append('Access-Control-Expose-Headers', EXPOSED_HEADERS);
     }
     res.setHeader('X-Content-Type-Options', 'nosniff');
     route(req, res).catch((error: unknown) => {
