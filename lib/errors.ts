@@ -4,12 +4,18 @@ export type JobTrackerErrorCode =
   | 'INVALID_OPTION'
   /** A parameter of one of the tracker's own routes makes no sense. Answered with 400. */
   | 'INVALID_PARAMETER'
+  /** A setting cannot be changed, because a `TRACKER_*` variable has decided it. Answered with 409. */
+  | 'FIXED_BY_ENVIRONMENT'
   /** The folder cannot be created, read or written. */
   | 'FOLDER_UNUSABLE'
   /** Another process has the folder. */
   | 'FOLDER_LOCKED'
-  /** A record could not be made durable. */
+  /** A record, an image or a setting could not be made durable. */
   | 'NOT_STORED'
+  /** Whether a login is right cannot be told now. Answered with 503. */
+  | 'LOGIN_UNCHECKED'
+  /** A backend gave no whole answer to a question of the tracker's own. */
+  | 'BACKEND_UNANSWERED'
   /** The tracker has been closed. */
   | 'CLOSED';
 

@@ -29,6 +29,9 @@ export const automatic1111: Backend = {
   name: 'a1111',
   title: 'Automatic1111',
   hint: 'Check that it runs, was started with --api, and that this is its address.',
+  // The API's own paths, such as the progress, need a login where there is `--api-auth`.
+  pingPath: '/internal/ping',
+  loginPath: '/sdapi/v1/progress?skip_current_image=true',
 
   matches: (method, path) => method === 'POST' && GENERATION_PATHS.has(path),
 

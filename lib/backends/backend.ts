@@ -30,6 +30,8 @@ export interface CapturedAnswer {
   /** The whole images, in the answer's order, under their final names. */
   readonly output_paths: readonly string[];
   readonly sidecar?: string;
+  /** The size of these files together; absent where there is none. */
+  readonly bytes?: number;
   /** Why the job is not Completed, where it is not. */
   readonly problem?: JobError;
 }
@@ -57,6 +59,10 @@ export interface Backend {
   readonly title: string;
   /** What to check when it cannot be reached. */
   readonly hint: string;
+  /** What GET answers at once, without a login, whatever the backend is doing. */
+  readonly pingPath: string;
+  /** What GET answers with 401 to a wrong login, where the backend has logins of its own, and at once with 2xx to a right one. */
+  readonly loginPath: string;
   /** True for a generation request. `path` is the one below the mount, without the query. */
   matches(method: string | undefined, path: string): boolean;
   readRequest(members: TopLevelMembers): RequestFacts;
