@@ -57,6 +57,8 @@ export interface Job {
   readonly backend: BackendName;
   /** The request's path below the mount, without its query: `/sdapi/v1/txt2img`. */
   readonly path: string;
+  /** Who made the job, where somebody had logged in. */
+  readonly user?: string;
   readonly request?: RequestFields;
   /** Unix seconds with three decimals: when the backend got the request. */
   readonly started_at?: number;
@@ -65,11 +67,13 @@ export interface Job {
   readonly error?: JobError;
   /** The file with the rest of the answer, relative to the output folder. */
   readonly sidecar?: string;
+  /** The size of the job's files together, images and sidecar. */
+  readonly bytes?: number;
 }
 
 /** A change to a job; its id, and what was known when it was made, never change. */
 export type JobChange = Partial<
-  Pick<Job, 'status' | 'output_paths' | 'started_at' | 'finished_at' | 'error' | 'sidecar'>
+  Pick<Job, 'status' | 'output_paths' | 'started_at' | 'finished_at' | 'error' | 'sidecar' | 'bytes'>
 >;
 
 /** True once a job has ended, well or not. */

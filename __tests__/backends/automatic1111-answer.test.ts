@@ -58,7 +58,16 @@ async function captured(
 ): Promise<CapturedAnswer> {
   const capture = captureWith(differences);
   for (const piece of piecesOf(Buffer.from(answer), [7, 1, 1000])) capture.write(piece);
-  return capture.end();
+  return weighed(await capture.end());
+}
+
+/** The same, once `bytes` has been found to be what the files have on the disk, and absent where there is none. */
+async function weighed(answer: CapturedAnswer): Promise<CapturedAnswer> {
+  const paths = [...answer.output_paths, ...(answer.sidecar === undefined ? [] : [answer.sidecar])];
+  const files = await Promise.all(paths.map((path) => readKept(path)));
+  const bytes = files.reduce((sum, file) => sum + file.length, 0);
+  expect([answer.bytes, 'bytes' in answer]).toEqual(files.length > 0 ? [bytes, true] : [undefined, false]);
+  return answer;
 }
 
 /** The files that are kept, by name; none that is unfinished. */
@@ -442,7 +451,7 @@ describe('answers of every shape', () => {
   test('an answer that broke off: what is whole is kept', async () => {
     const capture = captureWith();
     capture.write(Buffer.from(`{"images":["${whole}","${whole.slice(0, 80)}`));
-    const { output_paths, sidecar, problem } = await capture.breakOff();
+    const { output_paths, sidecar, problem } = await weighed(await capture.breakOff());
     expect(output_paths).toEqual(['2026-11-22/Ab12Cd34-0.png']);
     expect([sidecar, problem]).toEqual([undefined, undefined]);
     expect(await keptNames()).toEqual(['Ab12Cd34-0.png']);
@@ -494,7 +503,7 @@ describe('answers of every shape', () => {
           run += 1;
           const capture = captureWith({ stem: `2026-11-22/Run${run}` });
           for (const piece of piecesOf(answer, sizes)) capture.write(piece);
-          const { output_paths, sidecar, problem } = await capture.end();
+          const { output_paths, sidecar, problem } = await weighed(await capture.end());
           expect(problem).toBeUndefined();
           const files = await Promise.all(output_paths.map((path) => readKept(path)));
           expect(files).toEqual(images.map(({ image: bytes }) => bytes));
@@ -683,7 +692,7 @@ describe('a store that fails', () => {
       const capture = captureWith({ images: images() });
       const answer = answerWith([bigPng(3_000_000), bigPng(3_000_000), bigPng(3_000_000)]);
       for (const piece of piecesOf(answer, [65_536])) capture.write(piece);
-      const { output_paths, sidecar, problem } = await capture.end();
+      const { output_paths, sidecar, problem } = await weighed(await capture.end());
       expect(problem).toEqual({
         code: 'not_stored',
         message: 'images[0] could not be kept: the disk is full',
@@ -890,7 +899,8 @@ describe('a store that is stuck', () => {
       jest.advanceTimersByTime(59_999);
       expect(await result()).toBeUndefined();
       jest.advanceTimersByTime(1);
-      expect(await result()).toEqual({
+      expect(await weighed((await result()) as CapturedAnswer)).toEqual({
+        ...(kept > 0 && { bytes: kept * png.length }),
         output_paths: ['2026-11-22/Ab12Cd34-0.png', '2026-11-22/Ab12Cd34-1.png'].slice(0, kept),
         problem: { code: 'not_stored', message: 'The disk took nothing for 60 s' },
       });

@@ -473,6 +473,80 @@ describe('FileImageStore, reading', () => {
   });
 });
 
+describe('FileImageStore, a check', () => {
+  test('writes and syncs a file, which is gone afterwards', async () => {
+    const { folder, store } = await openStore();
+    await put(store, 'day/x', png);
+    const syncs = jest.spyOn(await fileHandlePrototype(), 'datasync');
+    await store.check();
+    expect(syncs).toHaveBeenCalledTimes(1);
+    expect(await filesIn(folder)).toEqual(['day/x.png']);
+  });
+
+  test('is one for all who ask at once', async () => {
+    const { store } = await openStore();
+    const syncs = jest.spyOn(await fileHandlePrototype(), 'datasync');
+    await Promise.all([store.check(), store.check(), store.check()]);
+    expect(syncs).toHaveBeenCalledTimes(1);
+    await store.check();
+    expect(syncs).toHaveBeenCalledTimes(2);
+  });
+
+  test('says what is wrong, leaves nothing behind, and is well again when that is', async () => {
+    const { folder, store } = await openStore();
+    const failure = Object.assign(new Error('EIO: i/o error, fdatasync'), { code: 'EIO' });
+    jest.spyOn(await fileHandlePrototype(), 'datasync').mockRejectedValueOnce(failure);
+    await expect(store.check()).rejects.toMatchObject({
+      code: 'NOT_STORED',
+      message: `Images cannot be written to ${folder}: EIO: i/o error, fdatasync`,
+      cause: failure,
+    });
+    expect(await filesIn(folder)).toEqual([]);
+    await store.check();
+  });
+
+  test('minds a folder that has been cleared as little as an image does', async () => {
+    const { folder, store } = await openStore();
+    await rm(folder, { recursive: true });
+    await store.check();
+    await rm(folder, { recursive: true });
+    await writeFile(folder, '');
+    await expect(store.check()).rejects.toMatchObject({ code: 'NOT_STORED', cause: { code: 'ENOTDIR' } });
+  });
+
+  test('touches nothing before the store is open', async () => {
+    const base = await newFolder();
+    const store = new FileImageStore({ folder: join(base, 'output'), logger: console });
+    await expect(store.check()).rejects.toMatchObject({
+      code: 'NOT_STORED',
+      message: expect.stringContaining(join(base, 'output')),
+    });
+    expect(await readdir(base)).toEqual([]);
+  });
+
+  // Only root may mount a filesystem, and only Linux has this one.
+  const canMount = process.platform === 'linux' && process.getuid?.() === 0;
+  (canMount ? test : test.skip)('sees a disk that is full, and one that may not be written', async () => {
+    const { base, folder, store } = await openStore();
+    const mount = (...options: string[]) => execFileSync('mount', [...options, folder]);
+    mount('-t', 'tmpfs', '-o', 'size=16k', 'tmpfs');
+    try {
+      await store.open();
+      await store.check();
+      await writeFile(join(folder, 'filler'), Buffer.alloc(16 * 1024));
+      await expect(store.check()).rejects.toMatchObject({ code: 'NOT_STORED', cause: { code: 'ENOSPC' } });
+      expect(await filesIn(folder)).toEqual(['filler']);
+      await rm(join(folder, 'filler'));
+      await store.check();
+      mount('-o', 'remount,ro');
+      await expect(store.check()).rejects.toMatchObject({ code: 'NOT_STORED', cause: { code: 'EROFS' } });
+    } finally {
+      execFileSync('umount', [folder]);
+    }
+    expect(await readdir(base)).toEqual(['output']);
+  });
+});
+
 describe('FileImageStore, removing', () => {
   test('removes a file, and the folder that it leaves empty', async () => {
     const { folder, store } = await openStore();

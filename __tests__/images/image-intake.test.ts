@@ -53,7 +53,7 @@ describe('an image on its way', () => {
     const { store, content, discarded } = memoryStore();
     const { intake, released, taken } = give(store, png);
     expect(released).toEqual([]);
-    expect(await intake.finish()).toEqual({ kind: 'kept', path: 'stem.png' });
+    expect(await intake.finish()).toEqual({ kind: 'kept', path: 'stem.png', sizeBytes: png.length });
     expect(content()).toEqual(png);
     expect(released).toEqual(pieces);
     expect([taken(), discarded()]).toEqual([png.length, 0]);
@@ -69,6 +69,7 @@ describe('an image on its way', () => {
       expect(await give(store, image as Buffer).intake.finish()).toEqual({
         kind: 'kept',
         path: `stem.${extension}`,
+        sizeBytes: (image as Buffer).length,
       });
     }
   });

@@ -11,6 +11,7 @@ import { tempFolders } from '../helpers/temp-folder.js';
 
 const tempFolder = tempFolders();
 const notStored = { code: 'NOT_STORED' };
+const notStoredBecause = (code: string) => ({ code: 'NOT_STORED', cause: { code } });
 let handles: FileHandle;
 let log: CollectedLog;
 let store: ReturnType<typeof createLowdbJobStore>;
@@ -94,13 +95,13 @@ const canMount = process.platform === 'linux' && process.getuid?.() === 0;
       message: expect.stringContaining(folder),
       cause: expect.objectContaining({ code: 'ENOSPC' }),
     });
-    expect(store.failure).toMatchObject({ code: 'ENOSPC' });
+    await expect(store.check()).rejects.toMatchObject(notStoredBecause('ENOSPC'));
     await expect(store.get(makeJob(4).id)).resolves.toBeUndefined();
     await expect(store.list({ limit: 10 })).resolves.toMatchObject({ total: 3, jobs: { length: 3 } });
     expect(log.errors).toHaveLength(1);
     freeUp();
     await expect(store.insert(makeJob(6))).resolves.toBe(true);
-    expect(store.failure).toBeUndefined();
+    await store.check();
     await expect(afterKill(folder)).resolves.toEqual(ids(1, 2, 3, 6));
     await store.close();
     await expect(idsIn(folder)).resolves.toEqual(ids(1, 2, 3, 6));
@@ -137,7 +138,7 @@ const canMount = process.platform === 'linux' && process.getuid?.() === 0;
     const again = log.next(/written to .* again/);
     jest.advanceTimersByTime(5_000);
     await again;
-    expect(store.failure).toBeUndefined();
+    await store.check();
     await expect(afterKill(folder)).resolves.toEqual(ids(2, 3));
   });
 
@@ -157,7 +158,7 @@ const canMount = process.platform === 'linux' && process.getuid?.() === 0;
     log = collectLog();
     await openStore(folder);
     await expect(store.list({ limit: 10 })).resolves.toMatchObject({ total: 3 });
-    expect(store.failure).toMatchObject({ code: 'ENOSPC' });
+    await expect(store.check()).rejects.toMatchObject(notStoredBecause('ENOSPC'));
     // Nothing takes the place of what is damaged before its successor is whole.
     expect(namesIn(folder, 'jobs.json.corrupt')).toEqual([]);
     freeUp();
@@ -175,6 +176,21 @@ const canMount = process.platform === 'linux' && process.getuid?.() === 0;
     store = createLowdbJobStore({ folder, logger: log });
     freeUp();
     await expect(idsIn(folder)).resolves.toEqual(ids(1, 2, 3));
+  });
+
+  test('that is full is seen by a check before anything else has failed, and the check leaves nothing there', async () => {
+    await openStore(folder);
+    await store.check();
+    fillUp();
+    await expect(store.check()).rejects.toMatchObject({
+      ...notStoredBecause('ENOSPC'),
+      message: expect.stringMatching(`^Records cannot be written to ${folder}: ENOSPC`),
+    });
+    expect(namesIn(folder, 'jobs.json.check')).toEqual([]);
+    expect(log.errors).toEqual([]);
+    freeUp();
+    await store.check();
+    expect(namesIn(folder, 'jobs.json.check')).toEqual([]);
   });
 
   test('that is read-only is said, and tried again by the next open', async () => {
@@ -210,7 +226,7 @@ describe('a failed sync', () => {
   test('makes a fresh journal and a snapshot, and nobody notices', async () => {
     jest.spyOn(handles, 'datasync').mockImplementationOnce(broken);
     await expect(store.insert(makeJob(2))).resolves.toBe(true);
-    expect(store.failure).toBeUndefined();
+    await store.check();
     expect(log.warnings).toEqual([
       expect.stringMatching(/jobs\.json\.journal failed, so it is given up: .*EIO/),
     ]);
@@ -250,7 +266,7 @@ describe('a failed sync', () => {
       code: 'NOT_STORED',
       cause: expect.objectContaining({ code: 'EIO' }),
     });
-    expect(store.failure).toMatchObject({ code: 'EIO' });
+    await expect(store.check()).rejects.toMatchObject(notStoredBecause('EIO'));
     syncs.mockRestore();
     cuts.mockRestore();
     const snapshots = jest.spyOn(handles, 'sync').mockImplementation(broken);
@@ -288,7 +304,7 @@ describe('a failed sync', () => {
     const full = () => Promise.reject(Object.assign(new Error('ENOSPC'), { code: 'ENOSPC' }));
     const syncs = jest.spyOn(handles, 'sync').mockImplementation(full);
     await openStore(folder);
-    expect(store.failure).toMatchObject({ code: 'ENOSPC' });
+    await expect(store.check()).rejects.toMatchObject(notStoredBecause('ENOSPC'));
     await expect(store.get(makeJob(1).id)).resolves.toEqual(makeJob(1));
     await expect(store.insert(makeJob(2))).rejects.toMatchObject(notStored);
     syncs.mockRestore();
@@ -303,12 +319,12 @@ describe('a failed sync', () => {
     const failed = log.next(/could not be brought up to date/);
     jest.advanceTimersByTime(600);
     await failed;
-    expect(store.failure).toMatchObject({ code: 'EIO' });
+    await expect(store.check()).rejects.toMatchObject(notStoredBecause('EIO'));
     syncs.mockRestore();
     const again = log.next(/is up to date again/);
     await store.insert(makeJob(3));
     await again;
-    expect(store.failure).toBeUndefined();
+    await store.check();
     await expect(afterKill(folder)).resolves.toEqual(ids(1, 2, 3));
   });
 
@@ -323,7 +339,7 @@ describe('a failed sync', () => {
     const failed = log.next(/could not be brought up to date/);
     jest.advanceTimersByTime(600);
     await failed;
-    expect(store.failure).toMatchObject({ code: 'EBUSY' });
+    await expect(store.check()).rejects.toMatchObject(notStoredBecause('EBUSY'));
     await expect(store.insert(makeJob(3))).resolves.toBe(true);
     await expect(afterKill(folder)).resolves.toEqual(ids(1, 2, 3));
     expect(namesIn(folder)).toContain('jobs.json');
@@ -331,7 +347,7 @@ describe('a failed sync', () => {
     const again = log.next(/is up to date again/);
     jest.advanceTimersByTime(10_000);
     await again;
-    expect(store.failure).toBeUndefined();
+    await store.check();
     await expect(afterKill(folder)).resolves.toEqual(ids(1, 2, 3));
   });
 

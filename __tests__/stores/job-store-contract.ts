@@ -293,6 +293,66 @@ export function jobStoreContract(name: string, makePlace: () => Promise<Place>):
       });
     });
 
+    describe('jobs of a user', () => {
+      const userOf = (number: number) => [undefined, 'alice', 'bob'][number % 3];
+      beforeEach(() =>
+        insertMany(9, (number) => {
+          const user = userOf(number);
+          return user === undefined ? {} : { user };
+        }),
+      );
+
+      test.each([
+        ['alice', ['Job00007', 'Job00004', 'Job00001']],
+        ['bob', ['Job00008', 'Job00005', 'Job00002']],
+        ['nobody', []],
+        ['', []],
+        ['undefined', []],
+      ])('%j', async (user, ids) => {
+        const page = await store.list({ user, limit: 1000 });
+        expect(page.jobs.map(({ id }) => id)).toEqual(ids);
+        expect(page.total).toBe(ids.length);
+      });
+
+      test('another’s job tells nothing as `before`', async () => {
+        await expect(idsOf({ user: 'alice', before: 'Job00004' })).resolves.toEqual(['Job00001']);
+        for (const before of ['Job00005', 'Job00006', 'Unknown1']) {
+          const page = await store.list({ user: 'alice', before, limit: 1000 });
+          expect(page).toEqual({ jobs: [], total: 3 });
+        }
+      });
+    });
+
+    describe('walk', () => {
+      async function walked(): Promise<string[]> {
+        const ids: string[] = [];
+        for await (const page of store.walk()) ids.push(...page.map(({ id }) => id));
+        return ids;
+      }
+
+      test('passes every job once, oldest first', async () => {
+        await insertMany(1201, (number) => ({ status: number % 2 ? 'Completed' : 'Pending' }));
+        await expect(walked()).resolves.toEqual((await idsOf({ limit: 2000 })).toReversed());
+      });
+
+      test('passes no job of an empty store', async () => {
+        await expect(walked()).resolves.toEqual([]);
+      });
+
+      test('goes on while all that it has passed is removed', async () => {
+        await insertMany(1100);
+        const ids: string[] = [];
+        for await (const page of store.walk()) {
+          for (const { id } of page) {
+            ids.push(id);
+            await store.remove(id);
+          }
+        }
+        expect(ids).toHaveLength(1100);
+        await expect(walked()).resolves.toEqual([]);
+      });
+    });
+
     test('names the unfinished jobs, oldest first', async () => {
       await insertMany(8, (n) => ({ status: statusOf(n) }));
       await store.update(makeJob(1).id, { status: 'Failed' });

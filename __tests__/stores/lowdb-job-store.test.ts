@@ -1,12 +1,14 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
+import { type FileHandle, mkdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { describe, expect, test } from '@jest/globals';
-import { createLowdbJobStore } from '../../lib/stores/lowdb-job-store.js';
+import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
+import { createLowdbJobStore, type LowdbJobStore } from '../../lib/stores/lowdb-job-store.js';
+import { fileHandlePrototype } from '../helpers/file-handles.js';
 import { collectLog, makeJob } from '../helpers/job-records.js';
+import { gate } from '../helpers/scripted-backend.js';
 import { namesIn, readStore } from '../helpers/store-folders.js';
 import { tempFolders } from '../helpers/temp-folder.js';
 import { jobStoreContract } from './job-store-contract.js';
@@ -77,6 +79,84 @@ describe('the folder', () => {
     await rmdir(join(folder, 'jobs.json'));
     await store.open();
     await store.close();
+  });
+});
+
+describe('a check', () => {
+  let folder: string;
+  let store: LowdbJobStore;
+  let syncs: jest.Spied<FileHandle['datasync']>;
+
+  beforeEach(async () => {
+    folder = await tempFolder();
+    store = createLowdbJobStore({ folder, logger: collectLog() });
+    await store.open();
+    syncs = jest.spyOn(await fileHandlePrototype(), 'datasync');
+  });
+
+  afterEach(async () => {
+    jest.restoreAllMocks();
+    await store.close();
+  });
+
+  test('writes and syncs a file, which is gone afterwards, and changes nothing', async () => {
+    await store.insert(makeJob(1));
+    const before = namesIn(folder);
+    syncs.mockClear();
+    await store.check();
+    expect(syncs).toHaveBeenCalledTimes(1);
+    expect(namesIn(folder)).toEqual(before);
+    await expect(store.get(makeJob(1).id)).resolves.toEqual(makeJob(1));
+  });
+
+  test('is one for all who ask at once', async () => {
+    await Promise.all([store.check(), store.check(), store.check()]);
+    expect(syncs).toHaveBeenCalledTimes(1);
+    await store.check();
+    expect(syncs).toHaveBeenCalledTimes(2);
+  });
+
+  test('says what is wrong: a sync that fails, a folder that is gone', async () => {
+    syncs.mockRejectedValueOnce(Object.assign(new Error('EIO: i/o error, fdatasync'), { code: 'EIO' }));
+    await expect(store.check()).rejects.toMatchObject({
+      code: 'NOT_STORED',
+      message: `Records cannot be written to ${folder}: EIO: i/o error, fdatasync`,
+      cause: { code: 'EIO' },
+    });
+    expect(namesIn(folder, 'jobs.json.check')).toEqual([]);
+    await store.check();
+    await rm(folder, { recursive: true });
+    await expect(store.check()).rejects.toMatchObject({ code: 'NOT_STORED', cause: { code: 'ENOENT' } });
+    await mkdir(folder);
+  });
+
+  test('writes over what a killed process has left of one', async () => {
+    await writeFile(join(folder, 'jobs.json.check'), 'left');
+    await store.check();
+    expect(namesIn(folder, 'jobs.json.check')).toEqual([]);
+  });
+
+  test('is waited for by close', async () => {
+    const order: string[] = [];
+    const { opened, open } = gate();
+    syncs.mockImplementationOnce(() => opened);
+    const checking = store.check().then(() => order.push('checked'));
+    const closing = store.close().then(() => order.push('closed'));
+    // As long as closing a store takes.
+    const other = createLowdbJobStore({ folder: await tempFolder() });
+    await other.open();
+    await other.close();
+    open();
+    await Promise.all([checking, closing]);
+    expect(order).toEqual(['checked', 'closed']);
+  });
+
+  test('needs an open store', async () => {
+    const unopened = createLowdbJobStore({ folder });
+    await expect(unopened.check()).rejects.toMatchObject({ code: 'CLOSED' });
+    await store.close();
+    await expect(store.check()).rejects.toMatchObject({ code: 'CLOSED' });
+    expect(syncs).not.toHaveBeenCalled();
   });
 });
 

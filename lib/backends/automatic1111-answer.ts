@@ -1,12 +1,12 @@
 import { messageOf } from '../errors.js';
 import { Spool } from '../http/spool.js';
-import { writeSidecar } from '../images/answer-sidecar.js';
+import { type WrittenSidecar, writeSidecar } from '../images/answer-sidecar.js';
 import type { AnswerSummary } from '../images/answer-summary.js';
 import { Base64ImageReader } from '../images/base64-image-reader.js';
 import { applyEdits, editedText, type TextEdit } from '../json/text-edits.js';
 import { AnswerMembers } from './answer-members.js';
 import { Automatic1111Images } from './automatic1111-images.js';
-import { keptPaths, problemOf, type SettledImage } from './automatic1111-verdict.js';
+import { keptImages, problemOf, type SettledImage } from './automatic1111-verdict.js';
 import type { AnswerCapture, CapturedAnswer, CaptureOptions } from './backend.js';
 import { DiskWatch } from './disk-watch.js';
 
@@ -59,7 +59,7 @@ export class Automatic1111Answer implements AnswerCapture {
 
   async breakOff(): Promise<CapturedAnswer> {
     this.#reader.end();
-    return await this.#unlessStill(async () => ({ output_paths: keptPaths(await this.#images.settled()) }));
+    return await this.#unlessStill(async () => keptImages(await this.#images.settled()));
   }
 
   clientAnswer(): Buffer | undefined {
@@ -95,30 +95,30 @@ export class Automatic1111Answer implements AnswerCapture {
     void this.#text.close();
     if (kept) return kept;
     const message = `The disk took nothing for ${(this.#disk.stillForMs ?? 0) / 1000} s`;
-    return { output_paths: keptPaths(this.#images.abandon()), problem: { code: 'not_stored', message } };
+    return { ...keptImages(this.#images.abandon()), problem: { code: 'not_stored', message } };
   }
 
   /** Never rejects. */
   async #keep(summary: AnswerSummary): Promise<CapturedAnswer> {
     const images = await this.#images.settled();
-    const output_paths = keptPaths(images);
+    const kept = keptImages(images);
     // Too late: the job has ended without them.
-    if (this.#disk.stillForMs !== undefined) return { output_paths };
+    if (this.#disk.stillForMs !== undefined) return kept;
     const problem = problemOf(summary, images, this.#options.status);
     // An answer without images has nothing to give again.
-    if (output_paths.length === 0 || !summary.json.complete)
-      return { output_paths, ...(problem && { problem }) };
+    if (kept.bytes === undefined || !summary.json.complete) return { ...kept, ...(problem && { problem }) };
     try {
       const sidecar = await this.#writeSidecar(summary, images);
-      if (this.#disk.stillForMs !== undefined) await this.#options.images.remove(sidecar);
-      return { output_paths, sidecar, ...(problem && { problem }) };
+      if (this.#disk.stillForMs !== undefined) await this.#options.images.remove(sidecar.path);
+      const bytes = kept.bytes + sidecar.sizeBytes;
+      return { ...kept, sidecar: sidecar.path, bytes, ...(problem && { problem }) };
     } catch (error) {
       const message = `The rest of the answer could not be kept: ${messageOf(error)}`;
-      return { output_paths, problem: problem ?? { code: 'not_stored', message } };
+      return { ...kept, problem: problem ?? { code: 'not_stored', message } };
     }
   }
 
-  async #writeSidecar(summary: AnswerSummary, settled: readonly SettledImage[]): Promise<string> {
+  async #writeSidecar(summary: AnswerSummary, settled: readonly SettledImage[]): Promise<WrittenSidecar> {
     const { images: store, stem, jobId, status, contentType } = this.#options;
     const secrets = this.#secretEdits();
     const images = settled.flatMap(({ image, outcome }) => {

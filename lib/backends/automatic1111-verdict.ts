@@ -1,6 +1,7 @@
 import type { AnswerImage, AnswerSummary } from '../images/answer-summary.js';
 import type { IntakeOutcome } from '../images/image-intake.js';
 import type { JobError } from '../job.js';
+import type { CapturedAnswer } from './backend.js';
 
 /** A string of the answer's `images`, and what became of it; no outcome where it was no base64. */
 export interface SettledImage {
@@ -8,9 +9,12 @@ export interface SettledImage {
   readonly outcome: IntakeOutcome | undefined;
 }
 
-/** The paths of the images that were kept, in the answer's order. */
-export function keptPaths(images: readonly SettledImage[]): string[] {
-  return images.flatMap(({ outcome }) => (outcome?.kind === 'kept' ? [outcome.path] : []));
+/** The images that were kept, in the answer's order, with their size together where there are any. */
+export function keptImages(images: readonly SettledImage[]): Pick<CapturedAnswer, 'output_paths' | 'bytes'> {
+  const kept = images.flatMap(({ outcome }) => (outcome?.kind === 'kept' ? [outcome] : []));
+  const output_paths = kept.map(({ path }) => path);
+  if (kept.length === 0) return { output_paths };
+  return { output_paths, bytes: kept.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0) };
 }
 
 /** Why a job with this 2xx answer is not Completed; undefined where it is. */
@@ -31,7 +35,7 @@ export function problemOf(
   // A short text among the images is kept in the sidecar; a long one is lost.
   const unreadable = images.findIndex(({ image }) => image.verdict === 'not-base64' && !image.exact);
   if (unreadable !== -1) return bad(`images[${unreadable}] is not base64`);
-  if (keptPaths(images).length > 0) return undefined;
+  if (images.some(({ outcome }) => outcome?.kind === 'kept')) return undefined;
   if (images.length > 0) return bad('images[0] is not base64');
   const message =
     summary.imagesMember === 'array' ? 'The answer has no image in it' : 'The answer has no array `images`';

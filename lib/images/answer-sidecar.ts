@@ -26,6 +26,11 @@ export interface SidecarHeader {
   readonly text_bytes: number;
 }
 
+export interface WrittenSidecar {
+  readonly path: string;
+  readonly sizeBytes: number;
+}
+
 const TEXT_FOLLOWS = ',\n"answer":';
 const AFTER_TEXT = '}\n';
 const MAX_HEADER_BYTES = 4 * 1024 * 1024;
@@ -34,21 +39,24 @@ const FIRST_READ_BYTES = 16 * 1024;
 /**
  * Writes a sidecar: one JSON file of two lines, the header and the answer's own text with its image strings cut out.
  * The text is never parsed, because a backend's numbers (64-bit seeds, `7.0`) would not survive that.
- *
- * @returns the sidecar's path.
  */
 export async function writeSidecar(
   store: ImageStore,
   stem: string,
   header: SidecarHeader,
   text: AsyncIterable<Buffer>,
-): Promise<string> {
+): Promise<WrittenSidecar> {
   const writer = await store.create(stem);
+  let sizeBytes = 0;
+  const write = async (bytes: Buffer) => {
+    await writer.write(bytes);
+    sizeBytes += bytes.length;
+  };
   try {
-    await writer.write(Buffer.from(JSON.stringify(header).slice(0, -1) + TEXT_FOLLOWS));
-    for await (const chunk of text) await writer.write(chunk);
-    await writer.write(Buffer.from(AFTER_TEXT));
-    return await writer.finish('json');
+    await write(Buffer.from(JSON.stringify(header).slice(0, -1) + TEXT_FOLLOWS));
+    for await (const chunk of text) await write(chunk);
+    await write(Buffer.from(AFTER_TEXT));
+    return { path: await writer.finish('json'), sizeBytes };
   } catch (error) {
     await writer.discard();
     throw error;

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { type FileHandle, lstat, mkdir, open, realpath, rename, rm, unlink } from 'node:fs/promises';
 import path from 'node:path';
+import { tryToWrite } from '../disk/durable-fs.js';
 import { JobTrackerError, messageOf, systemCodeOf } from '../errors.js';
 import type { Logger } from '../logger.js';
 import { DurableFolders } from './durable-folders.js';
@@ -28,6 +29,7 @@ export class FileImageStore implements ImageStore {
   readonly #logger: Logger;
   readonly #folders = new DurableFolders();
   #opening: Promise<void> | undefined;
+  #checking: Promise<void> | undefined;
   /** The real path of the folder. */
   #root: string | undefined;
 
@@ -84,6 +86,25 @@ export class FileImageStore implements ImageStore {
     const folder = path.dirname(file);
     if (folder !== root) await this.#removeIfEmpty(folder);
     return true;
+  }
+
+  check(): Promise<void> {
+    this.#checking ??= this.#check().finally(() => {
+      this.#checking = undefined;
+    });
+    return this.#checking;
+  }
+
+  async #check(): Promise<void> {
+    try {
+      const partialFolder = path.join(this.#openRoot(), PARTIAL_FOLDER);
+      // As for an image: somebody may have cleared the folder while it was in use.
+      await mkdir(partialFolder, { recursive: true });
+      await tryToWrite(path.join(partialFolder, randomUUID()));
+    } catch (error) {
+      const message = `Images cannot be written to ${this.#folder}: ${messageOf(error)}`;
+      throw new JobTrackerError('NOT_STORED', message, { cause: error });
+    }
   }
 
   async #open(): Promise<void> {
@@ -145,17 +166,6 @@ async function openNew(partialPath: string): Promise<FileHandle> {
     await mkdir(path.dirname(partialPath), { recursive: true });
     return await open(partialPath, 'wx');
   }
-}
-
-async function tryToWrite(newFile: string): Promise<void> {
-  const handle = await open(newFile, 'wx');
-  try {
-    await handle.writeFile('This file shows that the folder can be written.');
-    await handle.datasync();
-  } finally {
-    await handle.close();
-  }
-  await unlink(newFile);
 }
 
 async function openForeignImage(absolutePath: string): Promise<StoredFile | undefined> {

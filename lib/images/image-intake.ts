@@ -7,7 +7,7 @@ const SNIFF_BYTES = 64;
 
 /** What became of one image. */
 export type IntakeOutcome =
-  | { readonly kind: 'kept'; readonly path: string }
+  | { readonly kind: 'kept'; readonly path: string; readonly sizeBytes: number }
   /** It ends before its format says. */
   | { readonly kind: 'truncated' }
   /** The store refused. */
@@ -21,6 +21,7 @@ export class ImageIntake {
   /** Every step waits for the one before. */
   #steps: Promise<unknown>;
   #beginning = Buffer.alloc(0);
+  #sizeBytes = 0;
 
   /** @param onTaken called with the size of each piece once the store has it, or will never have it. */
   constructor(store: ImageStore, stem: string, onTaken: (sizeBytes: number) => void) {
@@ -35,6 +36,7 @@ export class ImageIntake {
   /** Takes the next bytes; they must not change until `release` is called. */
   push(bytes: Buffer, release: () => void): void {
     this.#wholeness.update(bytes);
+    this.#sizeBytes += bytes.length;
     if (this.#beginning.length < SNIFF_BYTES) {
       const missing = SNIFF_BYTES - this.#beginning.length;
       this.#beginning = Buffer.concat([this.#beginning, bytes.subarray(0, missing)]);
@@ -57,7 +59,8 @@ export class ImageIntake {
     try {
       await this.#steps;
       const extension = sniffImage(this.#beginning)?.extension ?? 'bin';
-      return { kind: 'kept', path: await (await this.#writer).finish(extension) };
+      const path = await (await this.#writer).finish(extension);
+      return { kind: 'kept', path, sizeBytes: this.#sizeBytes };
     } catch (error) {
       await this.discard();
       return { kind: 'failed', message: messageOf(error) };

@@ -34,4 +34,6 @@ export interface ImageStore {
   read(path: string): Promise<StoredFile | undefined>;
   /** Removes a kept file. Only files of the store itself are ever removed. */
   remove(path: string): Promise<boolean>;
+  /** Rejects with the reason while nothing can be written. A store that cannot tell does without. */
+  check?(): Promise<void>;
 }

@@ -29,13 +29,18 @@ export class JobIndex {
   }
 
   list(query: JobQuery): JobPage {
-    if (query.before !== undefined && !this.#jobs.has(query.before)) {
-      return { jobs: [], total: this.#select({ ...query, limit: 0 }).total };
+    const { before, limit: _limit, ...filters } = query;
+    if (before !== undefined && !this.#mayBeShown(before, query)) {
+      return { jobs: [], total: this.#select({ ...filters, limit: 0 }).total };
     }
-    const { ip, status, backend, after } = query;
-    const isFiltered =
-      ip !== undefined || status !== undefined || backend !== undefined || after !== undefined;
+    const isFiltered = Object.values(filters).some((filter) => filter !== undefined);
     return isFiltered ? this.#select(query) : this.#walk(query);
+  }
+
+  /** Whether there is a job with this id, as far as whoever asks may know. */
+  #mayBeShown(id: string, { user }: JobQuery): boolean {
+    const job = this.#jobs.get(id);
+    return job !== undefined && isOf(user, job);
   }
 
   /** All jobs, so that only those on the page are touched. */
@@ -53,7 +58,7 @@ export class JobIndex {
    * Those that match. The total needs every job in any case, and a Map is walked forwards ten times as fast as it is asked
    * for one id after the other, so the last matches are kept in a ring.
    */
-  #select({ ip, status, backend, after, before, limit }: JobQuery): JobPage {
+  #select({ ip, status, backend, user, after, before, limit }: JobQuery): JobPage {
     const end = before === undefined ? undefined : this.#jobs.get(before);
     const ring: Job[] = [];
     let candidates = 0;
@@ -64,6 +69,7 @@ export class JobIndex {
       if (ip !== undefined && job.ip !== ip) continue;
       if (status !== undefined && job.status !== status) continue;
       if (backend !== undefined && job.backend !== backend) continue;
+      if (!isOf(user, job)) continue;
       if (after !== undefined && job.timestamp <= after) continue;
       total += 1;
       if (!isBefore) continue;
@@ -78,4 +84,8 @@ export class JobIndex {
     this.#ids = this.#ids.filter((id) => !this.#removed.has(id));
     this.#removed.clear();
   }
+}
+
+function isOf(user: string | undefined, job: Job): boolean {
+  return user === undefined || job.user === user;
 }

@@ -5,6 +5,8 @@ export interface JobQuery {
   readonly ip?: string;
   readonly status?: JobStatus;
   readonly backend?: BackendName;
+  /** Only jobs of this user. A `before` of somebody else's counts as unknown then. */
+  readonly user?: string;
   /** Only jobs with a `timestamp` strictly later than this (unix seconds). */
   readonly after?: number;
   /** Only jobs that were created before the job with this id; an unknown id gives no jobs. */
@@ -36,10 +38,17 @@ export interface JobStore {
   update(id: string, change: JobChange): Promise<Job | undefined>;
   get(id: string): Promise<Job | undefined>;
   list(query: JobQuery): Promise<JobPage>;
+  /**
+   * Every job, oldest first, in pages. Jobs may come and go while they are walked through; those that do may be among
+   * them or not.
+   */
+  walk(): AsyncIterable<readonly Job[]>;
   /** Resolves once the job is durably gone: true, or false where there was none. */
   remove(id: string): Promise<boolean>;
   /** Every job that is Pending or Processing, oldest first. */
   unfinished(): Promise<readonly Job[]>;
+  /** Rejects with the reason while changes cannot be made durable. A store that cannot tell does without. */
+  check?(): Promise<void>;
   /** Makes everything durable and lets go of files and locks. May be called twice. */
   close(): Promise<void>;
 }

@@ -1,7 +1,7 @@
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { Low } from 'lowdb';
-import { makeFolder } from '../disk/durable-fs.js';
-import { JobTrackerError } from '../errors.js';
+import { makeFolder, tryToWrite } from '../disk/durable-fs.js';
+import { JobTrackerError, messageOf } from '../errors.js';
 import { isFinished, type Job, type JobChange } from '../job.js';
 import { consoleLogger, type Logger } from '../logger.js';
 import { acquireFolderLock, type FolderLock } from './folder-lock.js';
@@ -24,6 +24,11 @@ export function createLowdbJobStore(options: LowdbJobStoreOptions): LowdbJobStor
   return new LowdbJobStore(options);
 }
 
+/** What is written to see whether the folder can be. One that a killed process has left is written over. */
+const CHECK_NAME = 'jobs.json.check';
+/** How many jobs are walked through in one go. */
+const PAGE_SIZE = 500;
+
 interface OpenStore {
   readonly lock: FolderLock;
   readonly adapter: JournalAdapter;
@@ -40,16 +45,12 @@ export class LowdbJobStore implements JobStore {
   readonly #logger: Logger;
   #opening: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
+  #checking: Promise<void> | undefined;
   #open: OpenStore | undefined;
 
   constructor({ folder, logger = consoleLogger }: LowdbJobStoreOptions) {
     this.#folder = resolve(folder);
     this.#logger = logger;
-  }
-
-  /** The last failure to write, while it lasts: a system error. Undefined while all is well. */
-  get failure(): unknown {
-    return this.#open?.adapter.failure;
   }
 
   open(): Promise<void> {
@@ -93,13 +94,43 @@ export class LowdbJobStore implements JobStore {
     return this.#opened().index.list(query);
   }
 
+  async *walk(): AsyncGenerator<readonly Job[]> {
+    let page: Job[] = [];
+    // A Map may change while it is walked through.
+    for (const job of this.#opened().low.data.values()) {
+      page.push(job);
+      if (page.length < PAGE_SIZE) continue;
+      yield page;
+      page = [];
+    }
+    if (page.length > 0) yield page;
+  }
+
   async unfinished(): Promise<readonly Job[]> {
     return [...this.#opened().low.data.values()].filter((job) => !isFinished(job));
+  }
+
+  check(): Promise<void> {
+    this.#checking ??= this.#check().finally(() => {
+      this.#checking = undefined;
+    });
+    return this.#checking;
   }
 
   close(): Promise<void> {
     this.#closing ??= this.#stop();
     return this.#closing;
+  }
+
+  async #check(): Promise<void> {
+    const { adapter } = this.#opened();
+    try {
+      if (adapter.failure !== undefined) throw adapter.failure;
+      await tryToWrite(join(this.#folder, CHECK_NAME));
+    } catch (error) {
+      const message = `Records cannot be written to ${this.#folder}: ${messageOf(error)}`;
+      throw new JobTrackerError('NOT_STORED', message, { cause: error });
+    }
   }
 
   async #start(): Promise<void> {
@@ -131,6 +162,7 @@ export class LowdbJobStore implements JobStore {
     const store = this.#open;
     this.#open = undefined;
     if (store === undefined) return;
+    await this.#checking?.catch(() => {});
     try {
       await store.adapter.close();
     } finally {
