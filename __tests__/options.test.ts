@@ -4,6 +4,27 @@ import { JobTrackerError, type JobTrackerOptions, jobTracker } from '../lib/inde
 import { consoleLogger } from '../lib/logger.js';
 import { type ResolvedOptions, resolveOptions } from '../lib/options.js';
 
+const OPTION_NAMES = [
+  'a1111',
+  'forward',
+  'dir',
+  'enabled',
+  'retention',
+  'purgeEvery',
+  'maxBytes',
+  'auth',
+  'user',
+  'admins',
+  'headAfter',
+  'keepAlive',
+  'jobTimeout',
+  'concurrency',
+  'logger',
+  'store',
+  'images',
+  'env',
+];
+
 /** What JavaScript may hand over, whatever the types say. */
 const given = (options: unknown) => options as JobTrackerOptions;
 
@@ -19,14 +40,26 @@ function refusalOf(options: unknown): string {
 }
 
 const methods = (...names: string[]) => Object.fromEntries(names.map((name) => [name, () => {}]));
-const store = methods('open', 'insert', 'update', 'get', 'list', 'remove', 'unfinished', 'close');
+const STORE_METHODS = ['open', 'insert', 'update', 'get', 'list', 'walk', 'remove', 'unfinished', 'close'];
+const store = methods(...STORE_METHODS);
 const images = methods('open', 'create', 'read', 'remove');
 const logger = methods('info', 'warn', 'error');
+const login = () => true;
+const whoIsIt = () => 'ann';
+
+const DAY_MS = 86_400_000;
 
 const defaults: ResolvedOptions = {
   a1111: undefined,
   forward: false,
   dir: resolve('./job-tracker'),
+  enabled: { value: true, fixed: false },
+  retentionMs: { value: 0, fixed: false },
+  purgeEveryMs: 21_600_000,
+  maxBytes: Number.POSITIVE_INFINITY,
+  auth: undefined,
+  user: undefined,
+  admins: undefined,
   headAfterMs: 100,
   keepAliveMs: 15_000,
   jobTimeoutMs: 86_400_000,
@@ -54,10 +87,7 @@ describe('defaults', () => {
   });
 
   test('undefined is absent, for every option', () => {
-    const names = ['a1111', 'forward', 'dir', 'headAfter', 'keepAlive', 'jobTimeout', 'concurrency'];
-    const options = Object.fromEntries(
-      [...names, 'logger', 'store', 'images'].map((name) => [name, undefined]),
-    );
+    const options = Object.fromEntries(OPTION_NAMES.map((name) => [name, undefined]));
     expect(resolveOptions(given(options))).toEqual(defaults);
   });
 });
@@ -73,6 +103,30 @@ describe('valid values', () => {
     ['forward', false, { forward: false }],
     ['dir', 'some/where', { dir: resolve('some/where') }],
     ['dir', '/absolute', { dir: resolve('/absolute') }],
+    ['enabled', false, { enabled: { value: false, fixed: false } }],
+    ['retention', 0, { retentionMs: { value: 0, fixed: false } }],
+    ['retention', 30, { retentionMs: { value: 30 * DAY_MS, fixed: false } }],
+    ['retention', 0.5, { retentionMs: { value: DAY_MS / 2, fixed: false } }],
+    ['retention', '12h', { retentionMs: { value: DAY_MS / 2, fixed: false } }],
+    ['retention', '90 days', { retentionMs: { value: 90 * DAY_MS, fixed: false } }],
+    ['retention', 36_500, { retentionMs: { value: 36_500 * DAY_MS, fixed: false } }],
+    ['purgeEvery', '1h', { purgeEveryMs: 3_600_000 }],
+    ['maxBytes', 20e9, { maxBytes: 20_000_000_000 }],
+    ['auth', 'ann:secret', { auth: new Map([['ann', 'secret']]), admins: ['ann'] }],
+    [
+      'auth',
+      'ann:one, bob:tw:o ',
+      {
+        auth: new Map([
+          ['ann', 'one'],
+          ['bob', 'tw:o '],
+        ]),
+        admins: undefined,
+      },
+    ],
+    ['auth', login, { auth: login, admins: undefined }],
+    ['user', whoIsIt, { user: whoIsIt, admins: undefined }],
+    ['env', {}, {}],
     ['headAfter', '2s', { headAfterMs: 2_000 }],
     ['headAfter', '1.5 seconds', { headAfterMs: 1_500 }],
     ['headAfter', 0, { headAfterMs: 0 }],
@@ -124,8 +178,10 @@ describe('valid values', () => {
 describe('invalid values', () => {
   const url = 'a URL such as "http://127.0.0.1:7860"';
   const duration = 'a duration such as "100ms", "15s" or "24h"';
+  const days = 'a number of days from 0 (keep for ever) to 36500, or a duration such as "12h"';
+  const list = '"name:password,name2:password2"';
   const whole = 'a whole number from 1, or Infinity';
-  const storeMethods = 'a JobStore with open, insert, update, get, list, remove, unfinished, close';
+  const storeMethods = `a JobStore with ${STORE_METHODS.join(', ')}`;
 
   const invalid: [string, unknown, string, string][] = [
     ['a1111', '', url, '""'],
@@ -158,6 +214,48 @@ describe('invalid values', () => {
     ['dir', '  ', 'a path', '"  "'],
     ['dir', 7, 'a path', '7'],
     ['dir', new URL('file:///tmp/x'), 'a path', '"file:///tmp/x"'],
+    ['enabled', 1, 'true or false', '1'],
+    ['enabled', 'yes', 'true or false', '"yes"'],
+    ['retention', -1, days, '-1'],
+    ['retention', Number.NaN, days, 'NaN'],
+    ['retention', Number.POSITIVE_INFINITY, days, 'Infinity'],
+    ['retention', 36_501, days, '36501'],
+    // Milliseconds, by mistake.
+    ['retention', 7 * DAY_MS, days, '604800000'],
+    ['retention', '30', days, '"30"'],
+    ['retention', '-1d', days, '"-1d"'],
+    ['retention', '0s', days, '"0s"'],
+    ['retention', 'for ever', days, '"for ever"'],
+    ['retention', '1e9 days', days, '"1e9 days"'],
+    ['retention', 1e-12, days, '1e-12'],
+    ['retention', true, days, 'true'],
+    ['retention', null, days, 'null'],
+    ['purgeEvery', 6, duration, '6'],
+    ['maxBytes', 0, 'a whole number of bytes from 1', '0'],
+    ['maxBytes', 1.5, 'a whole number of bytes from 1', '1.5'],
+    ['maxBytes', '20GB', 'a whole number of bytes from 1', '"20GB"'],
+    ['maxBytes', Number.POSITIVE_INFINITY, 'a whole number of bytes from 1', 'Infinity'],
+    ['auth', 'ann', list, 'one without a colon'],
+    ['auth', '', list, 'one without a colon'],
+    ['auth', ':', list, 'one without a name'],
+    ['auth', ':secret', list, 'one without a name'],
+    ['auth', 'ann:', list, 'one without a password'],
+    ['auth', 'ann: ', list, 'one without a password'],
+    ['auth', 'ann:one,', list, 'an entry (number 2) without a colon'],
+    ['auth', 'ann:one,bob:', list, 'an entry (number 2) without a password'],
+    ['auth', 'ann:one,ann:two', list, 'the name "ann" twice'],
+    ['auth', 7, `${list}, a function, or "backend"`, 'a number'],
+    ['auth', null, `${list}, a function, or "backend"`, 'null'],
+    ['auth', { ann: 'secret' }, `${list}, a function, or "backend"`, 'an object'],
+    ['auth', ['ann:secret'], `${list}, a function, or "backend"`, 'an array'],
+    ['auth', 'backend', 'a list or a function where there is no `a1111` to ask', '"backend"'],
+    ['user', 'ann', 'a function that tells who makes a request', '"ann"'],
+    ['admins', '', 'names with commas between them', '""'],
+    ['admins', 'ann,,bob', 'names with commas between them', '"ann,,bob"'],
+    ['admins', ['ann', ''], 'names, in an array or with commas between them', 'an array'],
+    ['admins', [7], 'names, in an array or with commas between them', 'an array'],
+    ['admins', 'ann', 'absent where there is neither `auth` nor `user`', 'names'],
+    ['env', 'TRACKER_AUTH=a:b', 'an object such as process.env', '"TRACKER_AUTH=a:b"'],
     ['headAfter', '30', `${duration}, 0 or false`, '"30"'],
     ['headAfter', 30, `${duration}, 0 or false`, '30'],
     ['headAfter', true, `${duration}, 0 or false`, 'true'],
@@ -188,7 +286,7 @@ describe('invalid values', () => {
     ['logger', null, 'a logger with info, warn, error', 'null'],
     ['logger', methods('info', 'warn'), 'a logger with info, warn, error', 'one without error'],
     ['logger', console.log, 'a logger with info, warn, error', 'a function'],
-    ['store', {}, storeMethods, 'one without open, insert, update, get, list, remove, unfinished, close'],
+    ['store', {}, storeMethods, `one without ${STORE_METHODS.join(', ')}`],
     ['store', { ...store, list: true }, storeMethods, 'one without list'],
     ['store', './jobs.json', storeMethods, '"./jobs.json"'],
     [
@@ -212,15 +310,12 @@ describe('invalid values', () => {
     expect(refusalOf(options)).toBe(`Expected \`options\` to be an object, got ${got}`);
   });
 
-  test.each(['a111', 'retention', 'constructor', 'toString', 'hasOwnProperty', ''])(
+  test.each(['a111', 'retain', 'constructor', 'toString', 'hasOwnProperty', ''])(
     'an option that is not known: %p, even with undefined',
     (name) => {
       for (const value of [1, undefined]) {
         const message = refusalOf({ [name]: value });
-        expect(message).toBe(
-          'Expected the options to be among a1111, forward, dir, headAfter, keepAlive, jobTimeout, concurrency, ' +
-            `logger, store, images, got \`${name}\``,
-        );
+        expect(message).toBe(`Expected the options to be among ${OPTION_NAMES.join(', ')}, got \`${name}\``);
       }
     },
   );
@@ -245,6 +340,119 @@ describe('invalid values', () => {
     const message = refusalOf({ a1111: address });
     expect(message).not.toContain('hunter2');
     expect(message).toContain('…@127.0.0.1');
+  });
+});
+
+describe('admins', () => {
+  const auth = 'ann:one,bob:two';
+
+  test.each([
+    [{ auth, admins: 'bob' }, ['bob']],
+    [{ auth, admins: ' ann , bob ' }, ['ann', 'bob']],
+    [{ auth, admins: ['ann'] }, ['ann']],
+    [{ auth, admins: [] }, []],
+    [{ auth: 'ann:one', admins: [] }, []],
+    [{ auth: login, admins: 'anybody' }, ['anybody']],
+    [{ user: whoIsIt, admins: 'anybody' }, ['anybody']],
+    // The host's own names come first there.
+    [{ auth: 'ann:one', user: whoIsIt }, undefined],
+    [{ auth, user: whoIsIt, admins: 'anybody' }, ['anybody']],
+  ])('%j', (options, admins) => {
+    expect(resolveOptions(options).admins).toEqual(admins);
+  });
+
+  test('a name that is not in the list', () => {
+    expect(refusalOf({ auth, admins: 'ann,bop' })).toBe(
+      'Expected `admins` to be among the names of `auth`, got "bop"',
+    );
+  });
+});
+
+describe('the environment', () => {
+  const a1111 = 'http://127.0.0.1:7860';
+  const fixed = <T>(value: T) => ({ value, fixed: true });
+
+  test.each<[Record<string, string>, JobTrackerOptions, Partial<ResolvedOptions>]>([
+    ...['1', 'true', 'YES', ' on '].map(
+      (word) =>
+        [{ TRACKER_ENABLED: word }, { enabled: false }, { enabled: fixed(true) }] as [
+          Record<string, string>,
+          JobTrackerOptions,
+          Partial<ResolvedOptions>,
+        ],
+    ),
+    ...['0', 'False', 'no', 'off'].map(
+      (word) =>
+        [{ TRACKER_ENABLED: word }, {}, { enabled: fixed(false) }] as [
+          Record<string, string>,
+          JobTrackerOptions,
+          Partial<ResolvedOptions>,
+        ],
+    ),
+    [{ TRACKER_ENABLED: '' }, { enabled: false }, { enabled: { value: false, fixed: false } }],
+    [{ TRACKER_RETENTION: '0' }, { retention: 7 }, { retentionMs: fixed(0) }],
+    [{ TRACKER_RETENTION: '30' }, {}, { retentionMs: fixed(30 * DAY_MS) }],
+    [{ TRACKER_RETENTION: '0.5' }, {}, { retentionMs: fixed(DAY_MS / 2) }],
+    [{ TRACKER_RETENTION: ' ' }, { retention: 7 }, { retentionMs: { value: 7 * DAY_MS, fixed: false } }],
+    [{ TRACKER_AUTH: 'ann:one' }, { auth: login }, { auth: new Map([['ann', 'one']]), admins: ['ann'] }],
+    [{ TRACKER_AUTH: 'backend' }, { a1111 }, { auth: 'backend', admins: undefined }],
+    [{ TRACKER_AUTH: 'ann:1,bob:2', TRACKER_ADMINS: 'bob' }, { admins: 'x' }, { admins: ['bob'] }],
+    [{ TRACKER_CONCURRENCY: '3' }, { a1111, concurrency: 1 }, { concurrency: 3 }],
+  ])('%j over %j', (env, options, expected) => {
+    expect(resolveOptions({ ...options, env })).toMatchObject(expected);
+  });
+
+  test.each([
+    [
+      { TRACKER_ENABLED: 'maybe' },
+      'TRACKER_ENABLED',
+      'one of 1, true, yes, on, 0, false, no, off',
+      '"maybe"',
+    ],
+    [{ TRACKER_ENABLED: '2' }, 'TRACKER_ENABLED', 'one of 1, true, yes, on, 0, false, no, off', '"2"'],
+    ...['-1', '7d', 'abc', '1e9', '36501', '604800000', '0.0000000', '٣'].map(
+      (text) =>
+        [
+          { TRACKER_RETENTION: text },
+          'TRACKER_RETENTION',
+          'a number of days from 0 (keep for ever) to 36500',
+          `"${text}"`,
+        ] as const,
+    ),
+    [{ TRACKER_AUTH: 'ann' }, 'TRACKER_AUTH', '"name:password,name2:password2"', 'one without a colon'],
+    [{ TRACKER_ADMINS: 'ann' }, 'TRACKER_ADMINS', 'absent where there is neither `auth` nor `user`', 'names'],
+    [
+      { TRACKER_AUTH: 'ann:1', TRACKER_ADMINS: 'bob' },
+      'TRACKER_ADMINS',
+      'among the names of `auth`',
+      '"bob"',
+    ],
+    [{ TRACKER_CONCURRENCY: '0' }, 'TRACKER_CONCURRENCY', 'a whole number from 1 to 1000', '"0"'],
+  ])('%j is refused', (env, name, expected, got) => {
+    expect(refusalOf({ env })).toBe(`Expected \`${name}\` to be ${expected}, got ${got}`);
+  });
+
+  test('no password of it is repeated', () => {
+    for (const text of [
+      'ann:hunter2,bob',
+      'hunter2',
+      ':hunter2',
+      'ann:hunter2,ann:hunter2',
+      'a:b,hunter2:',
+    ]) {
+      const message = refusalOf({ env: { TRACKER_AUTH: text } });
+      expect(message.replace('name:password,name2:password2', '')).not.toContain('hunter2');
+    }
+  });
+
+  test('is the process’s own, unless another is given', () => {
+    process.env.TRACKER_RETENTION = '3';
+    try {
+      expect(resolveOptions().retentionMs).toEqual(fixed(3 * DAY_MS));
+      expect(resolveOptions({ env: {} }).retentionMs).toEqual({ value: 0, fixed: false });
+    } finally {
+      delete process.env.TRACKER_RETENTION;
+    }
   });
 });
 

@@ -1,8 +1,26 @@
 import { resolve } from 'node:path';
-import ms, { type StringValue } from 'ms';
+import type { CredentialList } from './auth/credential-list.js';
+import type { UserFunction } from './auth/identity.js';
+import type { LoginFunction } from './auth/login-check.js';
+import { credentialList, names, readEnvironment } from './environment.js';
 import { JobTrackerError } from './errors.js';
 import type { ImageStore } from './images/image-store.js';
 import { consoleLogger, type Logger } from './logger.js';
+import {
+  backendUrl,
+  boolean,
+  bytes,
+  type Check,
+  callable,
+  concurrency,
+  duration,
+  invalid,
+  methods,
+  path,
+  retention,
+  unexpected,
+} from './option-checks.js';
+import type { GivenSetting } from './settings.js';
 import type { JobStore } from './stores/job-store.js';
 
 /** A duration as the `ms` package writes it, always with its unit: `'100ms'`, `'15s'`, `'24h'`. */
@@ -17,6 +35,35 @@ export interface JobTrackerOptions {
   readonly forward?: boolean;
   /** The folder for jobs.json and the images. Made when it is not there. Default: `'./job-tracker'`. */
   readonly dir?: string;
+  /**
+   * Whether generations are tracked at all. What `PATCH /job-tracker/settings` has saved goes first, `TRACKER_ENABLED`
+   * before that. Default: true.
+   */
+  readonly enabled?: boolean;
+  /**
+   * How long jobs and their images are kept once they have ended: a number is days, a text has its unit (`'12h'`). What
+   * `PATCH /job-tracker/settings` has saved goes first, `TRACKER_RETENTION` (days) before that. Default: 0, for ever.
+   */
+  readonly retention?: number | Duration;
+  /** How often jobs that have outlived their time are looked for; also once at start. Default: `'6h'`. */
+  readonly purgeEvery?: Duration;
+  /** How many bytes the images may have together. The oldest finished jobs go first. Default: no limit. */
+  readonly maxBytes?: number;
+  /**
+   * Who may come in, by HTTP Basic (RFC 7617): `'name:password,name2:password2'`, a function, or `'backend'`, so that
+   * Automatic1111's own `--api-auth` decides. `TRACKER_AUTH` goes first. Default: everybody.
+   */
+  readonly auth?: string | LoginFunction;
+  /**
+   * Who makes a request, for hosts with logins of their own; undefined for nobody in particular. Default: the name of
+   * the Basic login.
+   */
+  readonly user?: UserFunction;
+  /**
+   * The names of those who see everyone's jobs, change settings and purge; a text has commas between them.
+   * `TRACKER_ADMINS` goes first. Default: nobody; everybody without logins, and the one of a list of one.
+   */
+  readonly admins?: string | readonly string[];
   /**
    * How long the backend may take to refuse a request before the head, with the job id, leaves ahead of its answer;
    * counted from the last byte of the request. `0`: the head leaves before the request is forwarded. `false`: it waits
@@ -35,6 +82,8 @@ export interface JobTrackerOptions {
   readonly store?: JobStore;
   /** Where images are kept. Default: the folder `output` below `dir`. */
   readonly images?: ImageStore;
+  /** Where `TRACKER_*` variables are looked up; `{}` for nowhere. Default: `process.env`. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
 }
 
 /** The options with every default filled in, in the units that the code works with. */
@@ -43,6 +92,16 @@ export interface ResolvedOptions {
   readonly forward: boolean;
   /** Absolute. */
   readonly dir: string;
+  readonly enabled: GivenSetting<boolean>;
+  /** 0: for ever. */
+  readonly retentionMs: GivenSetting<number>;
+  readonly purgeEveryMs: number;
+  /** `Infinity` for no limit. */
+  readonly maxBytes: number;
+  readonly auth: CredentialList | LoginFunction | 'backend' | undefined;
+  readonly user: UserFunction | undefined;
+  /** Undefined: everybody where nobody has to log in, else nobody. */
+  readonly admins: readonly string[] | undefined;
   readonly headAfterMs: number | false;
   readonly keepAliveMs: number;
   readonly jobTimeoutMs: number;
@@ -52,29 +111,40 @@ export interface ResolvedOptions {
   readonly images: ImageStore | undefined;
 }
 
-/** setTimeout takes no more. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
-/** So much of a wrong value is repeated. */
-const MAX_SHOWN = 100;
-
-type Check<T> = (name: string, value: unknown) => T;
-
 const CHECKS: { readonly [Name in keyof Required<JobTrackerOptions>]: Check<unknown> } = {
   a1111: backendUrl,
   forward: boolean,
-  dir: nonEmptyText,
+  dir: path,
+  enabled: boolean,
+  retention,
+  purgeEvery: (name, value) => duration(name, value),
+  maxBytes: bytes,
+  auth,
+  user: callable('a function that tells who makes a request'),
+  admins: adminNames,
   headAfter: (name, value) =>
     value === false ? false : value === 0 ? 0 : duration(name, value, ', 0 or false'),
   keepAlive: (name, value) => duration(name, value),
   jobTimeout: (name, value) => duration(name, value),
-  concurrency: (name, value) => {
-    if (value === Number.POSITIVE_INFINITY || (Number.isInteger(value) && (value as number) >= 1))
-      return value;
-    throw invalid(name, 'a whole number from 1, or Infinity', value);
-  },
+  concurrency,
   logger: methods('a logger', ['info', 'warn', 'error']),
-  store: methods('a JobStore', ['open', 'insert', 'update', 'get', 'list', 'remove', 'unfinished', 'close']),
+  store: methods('a JobStore', [
+    'open',
+    'insert',
+    'update',
+    'get',
+    'list',
+    'walk',
+    'remove',
+    'unfinished',
+    'close',
+  ]),
   images: methods('an ImageStore', ['open', 'create', 'read', 'remove']),
+  env: (name, value) => {
+    if (typeof value !== 'object' || value === null)
+      throw invalid(name, 'an object such as process.env', value);
+    return value;
+  },
 };
 
 /**
@@ -100,77 +170,75 @@ export function resolveOptions(options: JobTrackerOptions = {}): ResolvedOptions
   const a1111 = given.a1111 as URL | undefined;
   const forward = (given.forward as boolean | undefined) ?? a1111 !== undefined;
   if (forward && !a1111) throw invalid('forward', 'false where no `a1111` is given', true);
+  const env = readEnvironment((given.env as JobTrackerOptions['env']) ?? process.env);
+  const login = env.auth ?? (given.auth as ResolvedOptions['auth']);
+  if (login === 'backend' && !a1111) {
+    throw invalid('auth', 'a list or a function where there is no `a1111` to ask', login);
+  }
   return {
     a1111,
     forward,
     dir: resolve((given.dir as string | undefined) ?? './job-tracker'),
+    enabled: setting(env.enabled, given.enabled as boolean | undefined, true),
+    retentionMs: setting(env.retentionMs, given.retention as number | undefined, 0),
+    purgeEveryMs: (given.purgeEvery as number | undefined) ?? 6 * 60 * 60 * 1000,
+    maxBytes: (given.maxBytes as number | undefined) ?? Number.POSITIVE_INFINITY,
+    auth: login,
+    user: given.user as UserFunction | undefined,
+    admins: adminsAmong(login, given.user !== undefined, env.admins, given.admins as string[] | undefined),
     headAfterMs: (given.headAfter as number | false | undefined) ?? 100,
     keepAliveMs: (given.keepAlive as number | undefined) ?? 15_000,
     jobTimeoutMs: (given.jobTimeout as number | undefined) ?? 24 * 60 * 60 * 1000,
-    concurrency: (given.concurrency as number | undefined) ?? (forward ? 1 : Number.POSITIVE_INFINITY),
+    concurrency:
+      env.concurrency ??
+      (given.concurrency as number | undefined) ??
+      (forward ? 1 : Number.POSITIVE_INFINITY),
     logger: (given.logger as Logger | undefined) ?? consoleLogger,
     store: given.store as JobStore | undefined,
     images: given.images as ImageStore | undefined,
   };
 }
 
-function boolean(name: string, value: unknown): boolean {
-  if (typeof value !== 'boolean') throw invalid(name, 'true or false', value);
-  return value;
+function setting<T>(fixed: T | undefined, given: T | undefined, otherwise: T): GivenSetting<T> {
+  return fixed === undefined ? { value: given ?? otherwise, fixed: false } : { value: fixed, fixed: true };
 }
 
-function nonEmptyText(name: string, value: unknown): string {
-  if (typeof value !== 'string' || value.trim() === '') throw invalid(name, 'a path', value);
-  return value;
+function auth(name: string, value: unknown): CredentialList | LoginFunction | 'backend' {
+  if (typeof value === 'function') return value as LoginFunction;
+  if (value === 'backend') return value;
+  if (typeof value === 'string') return credentialList(name, value);
+  throw unexpected(name, '"name:password,name2:password2", a function, or "backend"', kindOf(value));
 }
 
-function backendUrl(name: string, value: unknown): URL {
-  const expected = 'a URL such as "http://127.0.0.1:7860"';
-  const text = value instanceof URL ? value.href : value;
-  if (typeof text !== 'string' || !URL.canParse(text)) throw invalid(name, expected, value);
-  const url = new URL(text);
-  if (url.protocol !== 'http:' && url.protocol !== 'https:') throw invalid(name, expected, value);
-  if (url.search || url.hash) throw invalid(name, `${expected}, without a query or a fragment`, value);
-  return url;
+function adminNames(name: string, value: unknown): readonly string[] {
+  if (typeof value === 'string') return names(name, value);
+  const isNames = Array.isArray(value) && value.every((one) => typeof one === 'string' && one.trim() !== '');
+  if (!isNames) throw invalid(name, 'names, in an array or with commas between them', value);
+  return [...(value as string[])];
 }
 
-/** A text with a unit: `ms` takes a bare number, or "30", for milliseconds, which nobody means. */
-function duration(name: string, value: unknown, orElse = ''): number {
-  const expected = `a duration such as "100ms", "15s" or "24h"${orElse}`;
-  if (typeof value !== 'string' || !/[a-z]/i.test(value) || value.length > 100)
-    throw invalid(name, expected, value);
-  const timeMs = ms(value as StringValue);
-  if (timeMs === undefined || !(timeMs > 0)) throw invalid(name, expected, value);
-  if (timeMs > MAX_TIMER_MS) throw invalid(name, `${expected}, of at most 24 days`, value);
-  return timeMs;
+/** The admins, where there is somebody who can be one. A name that nobody can log in with is a slip of the pen. */
+function adminsAmong(
+  login: ResolvedOptions['auth'],
+  hasUserFunction: boolean,
+  fromEnv: readonly string[] | undefined,
+  given: readonly string[] | undefined,
+): readonly string[] | undefined {
+  const admins = fromEnv ?? given;
+  const name = fromEnv ? 'TRACKER_ADMINS' : 'admins';
+  const known = login instanceof Map && !hasUserFunction ? [...login.keys()] : undefined;
+  if (!admins) return known?.length === 1 ? known : undefined;
+  if (login === undefined && !hasUserFunction) {
+    throw unexpected(name, 'absent where there is neither `auth` nor `user`', 'names');
+  }
+  const stranger = known && admins.find((admin) => !known.includes(admin));
+  if (stranger !== undefined) throw invalid(name, `among the names of \`auth\``, stranger);
+  return admins;
 }
 
-function methods(what: string, names: readonly string[]): Check<unknown> {
-  return (name, value) => {
-    const expected = `${what} with ${names.join(', ')}`;
-    if (typeof value !== 'object' || value === null) throw invalid(name, expected, value);
-    const missing = names.filter(
-      (method) => typeof (value as Record<string, unknown>)[method] !== 'function',
-    );
-    if (missing.length > 0) throw unexpected(name, expected, `one without ${missing.join(', ')}`);
-    return value;
-  };
-}
-
-function invalid(name: string, expected: string, got: unknown): JobTrackerError {
-  return unexpected(name, expected, shown(got));
-}
-
-function unexpected(name: string, expected: string, got: string): JobTrackerError {
-  return new JobTrackerError('INVALID_OPTION', `Expected \`${name}\` to be ${expected}, got ${got}`);
-}
-
-function shown(got: unknown): string {
-  if (got instanceof URL) return shown(got.href);
-  if (typeof got === 'function') return 'a function';
-  if (typeof got === 'object' && got !== null) return Array.isArray(got) ? 'an array' : 'an object';
-  if (typeof got !== 'string') return String(got);
-  // What stands in front of an @ may hold a password, however badly the address is written.
-  const text = got.replace(/^([a-z][a-z\d+.-]*:\/\/)?.*@/is, '$1…@');
-  return JSON.stringify(text.length <= MAX_SHOWN ? text : `${text.slice(0, MAX_SHOWN)}…`);
+/** What a value is, where it must not be shown. */
+function kindOf(value: unknown): string {
+  if (value === null) return 'null';
+  if (Array.isArray(value)) return 'an array';
+  return typeof value === 'object' ? 'an object' : `a ${typeof value}`;
 }
