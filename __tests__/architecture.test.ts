@@ -9,13 +9,16 @@ const lib = resolve(import.meta.dirname, '../lib');
  * below; rooms on the same floor do not know each other.
  */
 const floors: readonly (readonly string[])[] = [
-  ['errors.ts', 'logger.ts', 'job.ts', 'job-id.ts'],
-  ['json/', 'disk/'],
-  ['http/', 'images/', 'stores/'],
-  ['backends/', 'job-events.ts', 'job-queue.ts', 'options.ts', 'readiness.ts'],
-  ['job-recorder.ts', 'jobs.ts'],
-  ['generation-answer.ts'],
-  ['track-generation.ts', 'routes/'],
+  ['errors.ts', 'logger.ts', 'job.ts', 'job-id.ts', 'in-parallel.ts'],
+  ['json/', 'disk/', 'option-checks.ts'],
+  ['http/', 'images/', 'stores/', 'auth/'],
+  ['backends/', 'environment.ts', 'job-events.ts', 'job-queue.ts', 'readiness.ts', 'settings.ts'],
+  [
+    ...['options.ts', 'job-recorder.ts', 'jobs.ts', 'health.ts'],
+    ...['kept-bytes.ts', 'removal-tally.ts', 'retention-clock.ts'],
+  ],
+  ['generation-answer.ts', 'retention.ts'],
+  ['track-generation.ts', 'require-login.ts', 'guarded-upgrade.ts', 'routes/'],
   ['job-tracker.ts'],
   ['index.ts'],
 ];

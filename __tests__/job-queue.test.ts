@@ -78,6 +78,21 @@ test('without a limit nobody waits', () => {
   expect(queue.positionOf('999')).toBeUndefined();
 });
 
+test('counts who has a slot and who waits', () => {
+  const queue = new JobQueue(2);
+  expect(queue.counts).toEqual({ running: 0, waiting: 0 });
+  const [a, , c] = ['a', 'b', 'c', 'd'].map((id) => queue.enter(id)) as [
+    QueueTicket,
+    QueueTicket,
+    QueueTicket,
+  ];
+  expect(queue.counts).toEqual({ running: 2, waiting: 2 });
+  c.leave();
+  expect(queue.counts).toEqual({ running: 2, waiting: 1 });
+  a.leave();
+  expect(queue.counts).toEqual({ running: 2, waiting: 0 });
+});
+
 test('an unknown job has no position', () => {
   expect(new JobQueue(1).positionOf('nobody')).toBeUndefined();
 });
@@ -94,6 +109,10 @@ test('whatever comes and goes: never more than the slots, none idle while somebo
         else present.splice(which % Math.max(1, present.length), 1)[0]?.ticket.leave();
         const waiting = present.filter(({ ticket }) => ticket.waiting);
         expect(present.length - waiting.length).toBe(Math.min(slots, present.length));
+        expect(queue.counts).toEqual({
+          running: present.length - waiting.length,
+          waiting: waiting.length,
+        });
         expect(waiting.map(({ id }) => queue.positionOf(id))).toEqual(waiting.map((_, index) => index + 1));
       }
       await settled();

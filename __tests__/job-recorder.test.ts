@@ -7,6 +7,7 @@ import { JobRecorder, type NewJob, type RunningJob } from '../lib/job-recorder.j
 import type { JobStore } from '../lib/stores/job-store.js';
 import { createLowdbJobStore } from '../lib/stores/lowdb-job-store.js';
 import { type CollectedLog, collectLog, makeJob } from './helpers/job-records.js';
+import { gate } from './helpers/scripted-backend.js';
 import { tempFolders } from './helpers/temp-folder.js';
 
 const newFolder = tempFolders();
@@ -45,6 +46,7 @@ const wrapped = (methods: Partial<JobStore>): JobStore => ({
   update: (id, change) => store.update(id, change),
   get: (id) => store.get(id),
   list: (query) => store.list(query),
+  walk: () => store.walk(),
   remove: (id) => store.remove(id),
   unfinished: () => store.unfinished(),
   close: () => store.close(),
@@ -357,6 +359,185 @@ describe('idle', () => {
     void job.complete({ output_paths: [] });
     await recorder.idle();
     expect((await store.get(job.id))?.status).toBe('Completed');
+  });
+});
+
+describe('interrupted', () => {
+  const settled = () => new Promise((resolve) => setImmediate(resolve));
+  /** Only what the recorder itself waits for stands still. */
+  const holdClock = () =>
+    jest.useFakeTimers({
+      doNotFake: ['nextTick', 'queueMicrotask', 'setImmediate', 'Date', 'setInterval', 'performance'],
+    });
+  const running =
+    'The gateway was stopped while this job was running; what the backend made of it is not known';
+  const waiting = 'The gateway was stopped while this job was waiting; the backend did not get it';
+
+  test('every job that has not ended is Failed, durably when it is idle, and each once', async () => {
+    // Nothing here takes its time.
+    holdClock();
+    const recorder = recorderOf();
+    const [started, queued, over] = await Promise.all([begun(recorder), begun(recorder), begun(recorder)]);
+    started?.start();
+    await over?.complete({ output_paths: ['a.png'] });
+    recorder.interruptAll();
+    recorder.interruptAll();
+    expect([started?.ended, queued?.ended]).toEqual([true, true]);
+    await recorder.idle();
+    for (const [job, message] of [
+      [started, running],
+      [queued, waiting],
+    ] as const) {
+      const { id } = job as RunningJob;
+      expect(await store.get(id)).toMatchObject({
+        status: 'Failed',
+        error: { code: 'interrupted', message },
+      });
+      expect(heard.filter((line) => line === `failed ${id} Failed`)).toHaveLength(1);
+    }
+    expect(await store.get((over as RunningJob).id)).toMatchObject({ status: 'Completed' });
+    expect(log.errors).toEqual([]);
+  });
+
+  test('no job can start any more', async () => {
+    const recorder = recorderOf();
+    const job = await begun(recorder);
+    recorder.interruptAll();
+    job.start();
+    await recorder.idle();
+    expect((await store.get(job.id))?.started_at).toBeUndefined();
+    expect(heard).toEqual([
+      `created ${job.id} Pending`,
+      `status ${job.id} Failed`,
+      `failed ${job.id} Failed`,
+    ]);
+  });
+
+  test('all are marked before the first one is told, whoever runs it', async () => {
+    const recorder = recorderOf();
+    const jobs = await Promise.all([begun(recorder), begun(recorder), begun(recorder)]);
+    const seen: boolean[][] = [];
+    for (const job of jobs) {
+      job.onInterrupted((error) => {
+        seen.push(jobs.map(({ ended }) => ended));
+        void job.fail(error);
+      });
+    }
+    recorder.interruptAll();
+    await recorder.idle();
+    expect(seen).toEqual([1, 2, 3].map(() => [true, true, true]));
+  });
+
+  test('whoever runs a job ends it, with what is whole of it', async () => {
+    const recorder = recorderOf();
+    const job = await begun(recorder);
+    job.start();
+    const errors: JobError[] = [];
+    job.onInterrupted((error) => {
+      errors.push(error);
+      void settled().then(() => job.fail(error, { output_paths: ['whole.png'] }));
+    });
+    recorder.interruptAll();
+    await recorder.idle();
+    expect(errors).toEqual([{ code: 'interrupted', message: running }]);
+    expect(await store.get(job.id)).toMatchObject({
+      status: 'Failed',
+      output_paths: ['whole.png'],
+      error: { code: 'interrupted' },
+    });
+  });
+
+  test('an answer that is whole and being kept may complete', async () => {
+    const recorder = recorderOf();
+    const job = await begun(recorder);
+    job.onInterrupted(() => void settled().then(() => job.complete({ output_paths: ['whole.png'] })));
+    recorder.interruptAll();
+    await recorder.idle();
+    expect(await store.get(job.id)).toMatchObject({ status: 'Completed', output_paths: ['whole.png'] });
+  });
+
+  test.each(['before it is told', 'after it was told'])(
+    'who takes a job over %s is told, once',
+    async (when) => {
+      const recorder = recorderOf();
+      const job = await begun(recorder);
+      recorder.interruptAll();
+      if (when === 'after it was told') await settled();
+      let calls = 0;
+      job.onInterrupted((error) => {
+        calls += 1;
+        void job.fail(error);
+      });
+      await recorder.idle();
+      await settled();
+      expect(calls).toBe(1);
+    },
+  );
+
+  test('a job that is just being recorded ends as well', async () => {
+    const { opened, open } = gate();
+    const insert = async (job: Job) => {
+      await opened;
+      return store.insert(job);
+    };
+    const recorder = recorderOf({ store: wrapped({ insert }) });
+    const beginning = begun(recorder);
+    recorder.interruptAll();
+    const idle = recorder.idle();
+    open();
+    const job = await beginning;
+    expect(job.ended).toBe(true);
+    await idle;
+    expect(await store.get(job.id)).toMatchObject({
+      status: 'Failed',
+      error: { code: 'interrupted', message: waiting },
+    });
+  });
+
+  test('a disk that is stuck with the images does not keep the record from its end', async () => {
+    holdClock();
+    const recorder = recorderOf();
+    const job = await begun(recorder);
+    // Whoever runs it waits for ever.
+    job.onInterrupted(() => {});
+    recorder.interruptAll();
+    const idle = recorder.idle();
+    await settled();
+    jest.advanceTimersByTime(3_999);
+    await settled();
+    expect((await store.get(job.id))?.status).toBe('Pending');
+    jest.advanceTimersByTime(1);
+    await idle;
+    expect(await store.get(job.id)).toMatchObject({ status: 'Failed', error: { code: 'interrupted' } });
+    jest.advanceTimersByTime(10_000);
+    expect(log.errors).toEqual([]);
+  });
+
+  test('a store that never answers is waited for five seconds, which is said', async () => {
+    holdClock();
+    const recorder = recorderOf({ store: wrapped({ update: () => new Promise(() => {}) }) });
+    const [job, ending] = await Promise.all([begun(recorder), begun(recorder)]);
+    job?.start();
+    void ending?.complete({ output_paths: [] });
+    recorder.interruptAll();
+    const order: string[] = [];
+    const idle = recorder.idle().then(() => order.push('idle'));
+    jest.advanceTimersByTime(4_999);
+    await settled();
+    expect(order).toEqual([]);
+    jest.advanceTimersByTime(1);
+    await idle;
+    await recorder.idle();
+    expect(log.errors).toEqual(['The store has not taken the ends of 2 interrupted job(s) in time']);
+  });
+
+  test('without jobs nothing happens, and nothing is said', async () => {
+    holdClock();
+    const recorder = recorderOf();
+    recorder.interruptAll();
+    await recorder.idle();
+    jest.advanceTimersByTime(10_000);
+    expect([...log.errors, ...log.warnings]).toEqual([]);
   });
 });
 

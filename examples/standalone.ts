@@ -6,6 +6,10 @@
  * | `A1111_URL`           | `http://127.0.0.1:7860` | where Automatic1111 (or Forge, SD.Next) runs, with `--api`      |
  * | `HOST`, `PORT`        | `127.0.0.1`, `8080`     | where the gateway listens; port 0 for any that is free          |
  * | `TRACKER_DIR`         | `./job-tracker`         | holds jobs.json and the images                                  |
+ * | `TRACKER_AUTH`        | none                    | who may come in: `name:password,name2:password2`, or `backend`  |
+ * | `TRACKER_ADMINS`      | the one, if it is one   | who sees everyone's jobs, changes settings and purges           |
+ * | `TRACKER_ENABLED`     | `true`                  | whether generations are tracked                                 |
+ * | `TRACKER_RETENTION`   | `0`, for ever           | for how many days jobs are kept                                 |
  * | `TRACKER_CONCURRENCY` | `1`                     | generations that the backend gets at a time                     |
  * | `TRACKER_TRUST_PROXY` | off                     | Express's `trust proxy`: `true`, a number of hops, or addresses |
  * | `TRACKER_HOSTS`       | none                    | further names under which browsers may call it, with commas     |
@@ -25,13 +29,23 @@ import { readSettings, type Settings } from './standalone/settings.js';
 
 /** How long running generations may take to end once the gateway is asked to stop. */
 const DRAIN_MS = 30_000;
+/** After that, all that is left is to write down how they ended; a disk that does not let us is not waited for. */
+const CLOSE_MS = 10_000;
+
+export interface StandaloneOptions {
+  /** Default: 30 s. */
+  readonly drainMs?: number;
+}
 
 export interface Standalone {
   /** Where it listens, `http://127.0.0.1:8080`. */
   readonly url: string;
   /** The backend's address, without a password. */
   readonly backendUrl: string;
-  /** Stops accepting, lets what runs end within 30 s, and frees the folder. */
+  /**
+   * Stops accepting, lets what runs end within 30 s, breaks off the rest, and frees the folder. Rejects where records could
+   * not be made durable. May be called twice.
+   */
   stop(): Promise<void>;
 }
 
@@ -40,10 +54,14 @@ export interface Standalone {
  *
  * @throws an Error whose message says what to change, for people to read.
  */
-export async function startStandalone(env: NodeJS.ProcessEnv): Promise<Standalone> {
+export async function startStandalone(
+  env: NodeJS.ProcessEnv,
+  { drainMs = DRAIN_MS }: StandaloneOptions = {},
+): Promise<Standalone> {
   const settings = readSettings(env);
-  const tracker = await openTracker(settings);
-  const refusal = hostGuard([settings.host, ...settings.hosts]);
+  const tracker = await openTracker(settings, env);
+  // Who has to log in cannot be lured by a page: a browser keeps its logins by the name that it was given.
+  const refusal = settings.hasLogin ? () => undefined : hostGuard([settings.host, ...settings.hosts]);
   const server = createServer(createApp(settings, refusal, tracker));
   server.on('upgrade', (req, socket, head) => {
     const error = refusal(req);
@@ -56,26 +74,56 @@ export async function startStandalone(env: NodeJS.ProcessEnv): Promise<Standalon
     const lines = ['HTTP/1.1 403 Forbidden', 'Content-Type: application/json', 'Connection: close'];
     socket.end(`${lines.join('\r\n')}\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
   });
-  const drain = drainable(server, DRAIN_MS);
+  const drain = drainable(server);
   try {
     await listen(server, settings);
   } catch (error) {
     await tracker.close();
     throw new Error(explainListenError(error as NodeJS.ErrnoException, settings));
   }
+  const stop = async () => {
+    const began = performance.now();
+    const drained = drain.begin();
+    await within(drainMs, drained);
+    // Generations whose clients have left may still run; others are broken off with their records in order.
+    const leftMs = Math.max(1, Math.round(began + drainMs - performance.now()));
+    const closing = tracker.close({ within: `${leftMs}ms` });
+    try {
+      if (!(await within(leftMs + CLOSE_MS, closing)))
+        throw new Error(
+          `Jobs could not be ended within ${CLOSE_MS / 1000} s: their records may be incomplete`,
+        );
+    } finally {
+      drain.breakOff();
+      await drained;
+    }
+  };
+  let stopping: Promise<void> | undefined;
   return {
     url: urlOf(server, settings),
     backendUrl: settings.a1111Url.origin + settings.a1111Url.pathname.replace(/\/$/, ''),
-    async stop() {
-      await drain();
-      // Generations whose clients have left may still run.
-      await Promise.race([tracker.close(), new Promise((resolve) => setTimeout(resolve, DRAIN_MS).unref())]);
+    stop() {
+      stopping ??= stop();
+      return stopping;
     },
   };
 }
 
+/** Resolves to whether the promise has resolved within this time. */
+async function within(timeMs: number, promise: Promise<void>): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<boolean>((resolve) => {
+    timer = setTimeout(resolve, timeMs, false);
+  });
+  try {
+    return await Promise.race([promise.then(() => true), late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 /** Rejects where the folder cannot be had: a gateway that keeps nothing is of no use. */
-async function openTracker({ a1111Url, dir, concurrency }: Settings): Promise<JobTracker> {
+async function openTracker({ a1111Url, dir }: Settings, env: NodeJS.ProcessEnv): Promise<JobTracker> {
   const heldBack: string[] = [];
   let isOpen = false;
   const say = (how: 'warn' | 'error', parts: unknown[]) => console[how]('[sd-job-tracker]', ...parts);
@@ -88,8 +136,8 @@ async function openTracker({ a1111Url, dir, concurrency }: Settings): Promise<Jo
   const tracker = jobTracker({
     a1111: a1111Url,
     logger,
+    env,
     ...(dir !== undefined && { dir }),
-    ...(concurrency !== undefined && { concurrency }),
   });
   try {
     await tracker.ready;

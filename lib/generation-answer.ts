@@ -71,6 +71,7 @@ export class GenerationAnswer implements AnswerListener {
     this.#answered = answered;
     this.response.takeOver();
     this.#showId(answered.job);
+    answered.job.onInterrupted((error) => void this.#failBroken(error));
   }
 
   /** From now on the backend has so much time for the job. */

@@ -1,3 +1,5 @@
+export type { UserFunction } from './auth/identity.js';
+export type { LoginFunction } from './auth/login-check.js';
 export { JobTrackerError, type JobTrackerErrorCode } from './errors.js';
 export type { ImageStore, ImageWriter, StoredFile } from './images/image-store.js';
 export type { BackendName, Job, JobChange, JobError, JobErrorCode, JobStatus, RequestFields } from './job.js';

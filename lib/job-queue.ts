@@ -59,6 +59,11 @@ export class JobQueue {
     return index === -1 ? undefined : index + 1;
   }
 
+  /** How many jobs wait for a slot, and how many have one. */
+  get counts(): { readonly running: number; readonly waiting: number } {
+    return { running: this.#running, waiting: this.#waiting.length };
+  }
+
   #letIn(): void {
     while (this.#running < this.#concurrency) {
       const next = this.#waiting.shift();

@@ -15,6 +15,10 @@ import type { JobStore } from './stores/job-store.js';
 const RECORD_WITHIN_MS = 2_000;
 /** So many ids in a row that are all taken mean that the generator is broken. */
 const ID_ATTEMPTS = 100;
+/** Jobs that are broken off have so long to keep what is whole of them. */
+const BREAK_OFF_WITHIN_MS = 4_000;
+/** And the store then so long to take their ends. */
+const LAST_WORD_WITHIN_MS = 1_000;
 
 /** What is known of a job before it begins. */
 export interface NewJob {
@@ -22,6 +26,7 @@ export interface NewJob {
   readonly ip: string;
   readonly backend: BackendName;
   readonly path: string;
+  readonly user?: string;
   readonly request?: RequestFields;
 }
 
@@ -29,6 +34,7 @@ export interface NewJob {
 export interface KeptAnswer {
   readonly output_paths: readonly string[];
   readonly sidecar?: string;
+  readonly bytes?: number;
 }
 
 export interface JobRecorderOptions {
@@ -49,6 +55,8 @@ export class JobRecorder {
   #beginning = 0;
   readonly #idleWaiters: (() => void)[] = [];
   #storeFails = false;
+  #isInterrupting = false;
+  #gaveUp = false;
 
   constructor(options: JobRecorderOptions) {
     this.#store = options.store;
@@ -88,6 +96,7 @@ export class JobRecorder {
           this.#emit('created', job);
           const running: RunningJob = new RunningJob(job, (change) => this.#change(running, change));
           this.#running.add(running);
+          if (this.#isInterrupting) running.interrupt();
           return running;
         }
       }
@@ -117,10 +126,41 @@ export class JobRecorder {
     );
   }
 
-  /** Resolves once no job is running, or about to. */
+  /** Resolves once no job is running, or about to; after `interruptAll` within 5 s in any case. */
   async idle(): Promise<void> {
-    if (this.#running.size > 0 || this.#beginning > 0)
-      await new Promise<void>((resolve) => this.#idleWaiters.push(resolve));
+    if (this.#isBusy) await new Promise<void>((resolve) => this.#idleWaiters.push(resolve));
+  }
+
+  /**
+   * Ends every job as Failed (`interrupted`), also those that are just being recorded. One whose answer is whole, and is
+   * being kept, may still complete. May be called twice.
+   */
+  interruptAll(): void {
+    this.#isInterrupting = true;
+    const left = [...this.#running].filter((job) => !job.ended);
+    if (left.length > 0)
+      this.#logger.warn(`${left.length} job(s) are broken off, because the gateway is being stopped`);
+    for (const job of left) job.interrupt();
+    setTimeout(() => this.#press(), BREAK_OFF_WITHIN_MS).unref();
+  }
+
+  /** A disk that is stuck must not keep a record from its end. */
+  #press(): void {
+    for (const job of this.#running) if (job.interruption) void job.fail(job.interruption);
+    setTimeout(() => this.#giveUp(), LAST_WORD_WITHIN_MS).unref();
+  }
+
+  #giveUp(): void {
+    if (this.#isBusy) {
+      const left = this.#running.size + this.#beginning;
+      this.#logger.error(`The store has not taken the ends of ${left} interrupted job(s) in time`);
+    }
+    this.#gaveUp = true;
+    this.#wakeWhenIdle();
+  }
+
+  get #isBusy(): boolean {
+    return !this.#gaveUp && (this.#running.size > 0 || this.#beginning > 0);
   }
 
   async #change(running: RunningJob, change: JobChange): Promise<void> {
@@ -143,7 +183,7 @@ export class JobRecorder {
   }
 
   #wakeWhenIdle(): void {
-    if (this.#running.size > 0 || this.#beginning > 0) return;
+    if (this.#isBusy) return;
     for (const resolve of this.#idleWaiters.splice(0)) resolve();
   }
 
@@ -170,6 +210,10 @@ export class RunningJob {
   /** Changes are asked for one after the other: a store may not keep the order of those that are under way at once. */
   #last: Promise<void> = Promise.resolve();
   #ended: Promise<void> | undefined;
+  #hasStarted = false;
+  #interruption: JobError | undefined;
+  #wasBrokenOff = false;
+  #breakOff: ((error: JobError) => void) | undefined;
 
   constructor(job: Job, change: (change: JobChange) => Promise<void>) {
     this.id = job.id;
@@ -177,14 +221,46 @@ export class RunningJob {
     this.#change = change;
   }
 
-  /** True from the moment an end was asked for. */
+  /** True from the moment an end was asked for, or the job was interrupted. */
   get ended(): boolean {
-    return this.#ended !== undefined;
+    return this.#ended !== undefined || this.#interruption !== undefined;
+  }
+
+  /** Why the job is to end before its time, once that is so. */
+  get interruption(): JobError | undefined {
+    return this.#interruption;
   }
 
   /** The backend has the job. */
   start(): void {
-    if (!this.#ended) this.#last = this.#change({ status: 'Processing', started_at: unixSeconds() });
+    if (this.ended) return;
+    this.#hasStarted = true;
+    this.#last = this.#change({ status: 'Processing', started_at: unixSeconds() });
+  }
+
+  /**
+   * Leaves it to whoever runs the job to end it when it is interrupted, with what is whole of it; without that it just
+   * fails. `breakOff` is called at most once, also where the job has been interrupted already.
+   */
+  onInterrupted(breakOff: (error: JobError) => void): void {
+    this.#breakOff = breakOff;
+    if (this.#wasBrokenOff) breakOff(this.#interruption as JobError);
+  }
+
+  /** The gateway is about to end. A job that has ended stays as it is. */
+  interrupt(): void {
+    if (this.ended) return;
+    const message = this.#hasStarted
+      ? 'The gateway was stopped while this job was running; what the backend made of it is not known'
+      : 'The gateway was stopped while this job was waiting; the backend did not get it';
+    const error: JobError = { code: 'interrupted', message };
+    this.#interruption = error;
+    // All jobs are marked before the first one's slot is free: the next one must not get it.
+    queueMicrotask(() => {
+      this.#wasBrokenOff = true;
+      if (this.#breakOff) this.#breakOff(error);
+      else void this.fail(error);
+    });
   }
 
   /** Resolves once the job is durably Completed. Never rejects. */

@@ -1,9 +1,17 @@
 import { rm } from 'node:fs/promises';
-import type { IncomingMessage } from 'node:http';
 import { join } from 'node:path';
-import type { Duplex } from 'node:stream';
-import express, { type Router } from 'express';
+import express, { type Express, type Request, type Response, type Router } from 'express';
+import { Authenticator } from './auth/authenticate.js';
+import { CredentialListCheck } from './auth/credential-list.js';
+import { isRefusal } from './auth/identity.js';
+import { checkByFunction, type LoginCheck } from './auth/login-check.js';
+import { Throttle } from './auth/throttle.js';
 import { automatic1111 } from './backends/automatic1111.js';
+import { BackendLogin } from './backends/backend-login.js';
+import { guardedUpgrade, type Upgrade } from './guarded-upgrade.js';
+import { Health } from './health.js';
+import { basicAuthorization } from './http/backend-call.js';
+import { answerError } from './http/error-answer.js';
 import { Forwarder } from './http/forward.js';
 import { FileImageStore } from './images/file-image-store.js';
 import { createJobEvents, type JobEvents } from './job-events.js';
@@ -11,11 +19,37 @@ import { generateJobId } from './job-id.js';
 import { JobQueue } from './job-queue.js';
 import { JobRecorder } from './job-recorder.js';
 import { createJobs, type Jobs } from './jobs.js';
-import { type JobTrackerOptions, resolveOptions } from './options.js';
+import { duration, retention as retentionTime } from './option-checks.js';
+import { type Duration, type JobTrackerOptions, type ResolvedOptions, resolveOptions } from './options.js';
 import { Readiness } from './readiness.js';
+import { requireLogin } from './require-login.js';
+import { type Purged, Retention } from './retention.js';
+import { healthRoutes } from './routes/health-routes.js';
 import { jobRoutes } from './routes/job-routes.js';
+import { settingsRoutes } from './routes/settings-routes.js';
+import { Settings } from './settings.js';
 import { LowdbJobStore } from './stores/lowdb-job-store.js';
 import { REQUEST_FOLDER, SPOOL_FOLDER, trackGeneration } from './track-generation.js';
+
+/** Ids are too many to be guessed; who tries all the same is slowed down. */
+const UNKNOWN_IDS = { limit: 100, windowMs: 60_000 };
+
+/** The jobs that are kept, and the broom. */
+export interface TrackedJobs extends Jobs {
+  /**
+   * Removes jobs that have ended, with their images.
+   *
+   * @param options.olderThan how long ago, a number being days; by the retention time where it is absent.
+   * @param options.dryRun only tells what would go.
+   * @throws JobTrackerError `INVALID_OPTION`.
+   */
+  purge(options?: { readonly olderThan?: number | Duration; readonly dryRun?: boolean }): Promise<Purged>;
+}
+
+export interface CloseOptions {
+  /** Jobs that still run after this time are broken off and Failed (`interrupted`). Default: they are waited for. */
+  readonly within?: Duration;
+}
 
 /** An Express router to mount in front of whatever forwards to the backend, with what the host's code may need on it. */
 export interface JobTracker extends Router {
@@ -24,15 +58,19 @@ export interface JobTracker extends Router {
    * the tracker then lets generations pass untracked and goes on trying. Nobody has to handle the rejection.
    */
   readonly ready: Promise<void>;
-  readonly jobs: Jobs;
+  readonly jobs: TrackedJobs;
   readonly events: JobEvents;
   /**
-   * For `server.on('upgrade', ...)`: Express never sees WebSockets. In forward mode it forwards the upgrade and returns
-   * false; in wrap mode it returns true, and forwarding is up to the host.
+   * For `server.on('upgrade', ...)`: Express never sees WebSockets. Checks the login, then forwards in forward mode; in
+   * wrap mode it returns true where the host is to forward, for a login once that has been checked: the server emits
+   * `upgrade` once more then.
    */
-  upgrade(req: IncomingMessage, socket: Duplex, head: Buffer): boolean;
-  /** Takes no more jobs, waits for those that run, makes everything durable and frees the folder. May be called twice. */
-  close(): Promise<void>;
+  readonly upgrade: Upgrade;
+  /**
+   * Takes no more jobs, waits for those that run, makes everything durable and frees the folder. May be called twice; the
+   * first call's options count.
+   */
+  close(options?: CloseOptions): Promise<void>;
 }
 
 /**
@@ -42,13 +80,26 @@ export interface JobTracker extends Router {
  */
 export function jobTracker(options?: JobTrackerOptions): JobTracker {
   const resolved = resolveOptions(options);
-  const { logger, dir } = resolved;
+  const { logger, dir, a1111 } = resolved;
   const store = resolved.store ?? new LowdbJobStore({ folder: dir, logger });
   const images = resolved.images ?? new FileImageStore({ folder: join(dir, 'output'), logger });
   const events = createJobEvents();
   const recorder = new JobRecorder({ store, events, logger, generateId: generateJobId });
   const queue = new JobQueue(resolved.concurrency);
-  const jobs = createJobs(store, images, events);
+  const kept = createJobs(store, images, events);
+  const { enabled, retentionMs, maxBytes, purgeEveryMs } = resolved;
+  const settings = new Settings({ folder: dir, enabled, retentionMs, logger });
+  const retention = new Retention({
+    store,
+    images,
+    jobs: kept,
+    events,
+    settings,
+    maxBytes,
+    purgeEveryMs,
+    folder: dir,
+    logger,
+  });
 
   const readiness = new Readiness(async () => {
     // What has been opened stays so when a later step fails: the next attempt goes on from there.
@@ -57,19 +108,66 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
     for (const folder of [SPOOL_FOLDER, REQUEST_FOLDER])
       await rm(join(dir, folder), { recursive: true, force: true });
     await images.open();
+    await settings.open();
     await recorder.failInterrupted();
+    await retention.open();
   }, logger);
 
+  const authenticator = new Authenticator({
+    login: loginCheckOf(resolved),
+    user: resolved.user,
+    admins: resolved.admins,
+    logger,
+  });
+  const identify = (req: Request) => authenticator.identify(req);
+  /** The backend's own logins count: it gets to see them. */
+  const isBackendLogin = resolved.auth === 'backend';
+  const forwarder =
+    resolved.forward && a1111
+      ? new Forwarder({
+          target: a1111,
+          backend: automatic1111,
+          ...(authenticator.required && !isBackendLogin && { authorization: basicAuthorization(a1111) }),
+        })
+      : undefined;
+  const health = new Health({
+    store,
+    images,
+    backends: a1111 ? [{ ...automatic1111, url: a1111 }] : [],
+    queue,
+    failure: () => readiness.failure,
+    folder: dir,
+    keptBytes: () => retention.keptBytes,
+  });
+
   const router = express.Router();
+  let app: Express | undefined;
+  router.use((req, _res, next) => {
+    app ??= req.app as Express;
+    next();
+  });
   router.use(
+    healthRoutes({ health, logger, isKnown: (req, res) => isKnown(req, res, identify) }),
     jobRoutes({
-      jobs,
+      jobs: kept,
       images,
       queuePosition: (id) => queue.positionOf(id),
+      unknownIds: new Throttle(UNKNOWN_IDS),
       logger,
+      identify,
       failure: () => readiness.failure,
     }),
+    settingsRoutes({ settings, retention, logger, identify, failure: () => readiness.failure }),
   );
+  if (authenticator.required) {
+    router.use(
+      requireLogin({
+        identify,
+        covers: (req) => forwarder !== undefined || automatic1111.matches(req.method, req.path),
+        withdrawsLogin: !isBackendLogin,
+      }),
+    );
+  }
   router.use(
     trackGeneration({
       backends: [automatic1111],
@@ -81,31 +179,67 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
       earlyHead: resolved,
       jobTimeoutMs: resolved.jobTimeoutMs,
       forwards: resolved.forward,
-      canRecord: () => readiness.whenDecided(),
+      isOn: () => settings.trackingEnabled,
+      // Only once the folder is open is it known whether somebody has switched the tracking off.
+      canRecord: async () => (await readiness.whenDecided()) && settings.trackingEnabled,
+      userOf: async (req) => {
+        const who = await identify(req);
+        // Who could not be identified has passed all the same: in front of the host's own handler that is the host's to say.
+        return isRefusal(who) ? undefined : who.name;
+      },
     }),
   );
-  const forwarder =
-    resolved.forward && resolved.a1111
-      ? new Forwarder({ target: resolved.a1111, backend: automatic1111 })
-      : undefined;
   if (forwarder) router.use((req, res) => forwarder.handle(req, res));
 
   let closing: Promise<void> | undefined;
   return Object.assign(router, {
     ready: readiness.ready,
-    jobs,
-    events,
-    upgrade(req: IncomingMessage, socket: Duplex, head: Buffer): boolean {
-      forwarder?.upgrade(req, socket, head);
-      return forwarder === undefined;
+    jobs: {
+      ...kept,
+      purge: async ({ olderThan, dryRun }: Parameters<TrackedJobs['purge']>[0] = {}) =>
+        retention.purge({
+          dryRun,
+          ...(olderThan !== undefined && { olderThanMs: retentionTime('olderThan', olderThan) }),
+        }),
     },
-    close(): Promise<void> {
+    events,
+    upgrade: guardedUpgrade({
+      identify: authenticator.required ? (req) => authenticator.identify(req) : undefined,
+      forwarder,
+      app: () => app,
+      logger,
+    }),
+    close({ within }: CloseOptions = {}): Promise<void> {
       closing ??= (async () => {
+        const withinMs = within === undefined ? undefined : duration('within', within);
         await readiness.close();
+        const impatient =
+          withinMs === undefined ? undefined : setTimeout(() => recorder.interruptAll(), withinMs);
         await recorder.idle();
+        clearTimeout(impatient);
+        await retention.close();
         await store.close();
       })();
       return closing;
     },
   });
+}
+
+function loginCheckOf({ auth, a1111, logger }: ResolvedOptions): LoginCheck | undefined {
+  if (auth === undefined) return undefined;
+  if (auth === 'backend') return new BackendLogin({ url: a1111 as URL, backend: automatic1111, logger });
+  return typeof auth === 'function' ? checkByFunction(auth, logger) : new CredentialListCheck(auth);
+}
+
+/** Whether somebody may see more than that all is well. Who gives no login at all may ask that much. */
+async function isKnown(
+  req: Request,
+  res: Response,
+  identify: (req: Request) => ReturnType<Authenticator['identify']>,
+): Promise<'yes' | 'no' | 'answered'> {
+  const who = await identify(req);
+  if (!isRefusal(who)) return who.isAdmin || who.name !== undefined ? 'yes' : 'no';
+  if (req.headers.authorization === undefined) return 'no';
+  answerError(res, who.status, who.error, who.headers);
+  return 'answered';
 }

@@ -28,8 +28,12 @@ export interface TrackGenerationOptions {
   readonly jobTimeoutMs: number;
   /** True where the handler behind is the tracker's own forwarder. */
   readonly forwards: boolean;
+  /** False where generations pass untracked because somebody has switched the tracking off. */
+  readonly isOn: () => boolean;
   /** Resolves to whether jobs can be recorded now. Never rejects. */
   readonly canRecord: () => Promise<boolean>;
+  /** Who makes a request, where that is known. Never rejects. */
+  readonly userOf: (req: Request) => Promise<string | undefined>;
 }
 
 /**
@@ -40,7 +44,7 @@ export function trackGeneration(options: TrackGenerationOptions): RequestHandler
   return (req, res, next) => {
     const backend = options.backends.find((candidate) => candidate.matches(req.method, req.path));
     // Of a client that left, or was answered, while somebody in front was busy there is nothing left to track.
-    if (!backend || req.socket.destroyed || res.headersSent) {
+    if (!backend || !options.isOn() || req.socket.destroyed || res.headersSent) {
       next();
       return;
     }
@@ -58,6 +62,7 @@ class Generation {
   readonly #members = new TopLevelMembers();
   readonly #body: RequestBody;
   readonly #answer: GenerationAnswer;
+  readonly #user: Promise<string | undefined>;
 
   /** Both sides are taken hold of at once: what happens to them while we wait must not be missed. */
   constructor(options: TrackGenerationOptions, backend: Backend, req: Request, res: Response) {
@@ -76,6 +81,7 @@ class Generation {
       earlyHead: options.earlyHead,
     });
     res.once('close', () => void this.#body.discard());
+    this.#user = options.userOf(req);
   }
 
   async run(next: () => void): Promise<void> {
@@ -89,12 +95,14 @@ class Generation {
     if (response.answered) return;
     this.#members.end();
     const facts = this.#backend.readRequest(this.#members);
+    const user = await this.#user;
     const job = (await this.#options.canRecord())
       ? await recorder.begin({
           prompt: facts.prompt,
           ip: this.#req.ip ?? '',
           backend: this.#backend.name,
           path: this.#req.path,
+          ...(user !== undefined && { user }),
           ...(Object.keys(facts.fields).length > 0 && { request: facts.fields }),
         })
       : undefined;

@@ -68,8 +68,8 @@ describe('a job that was generated', () => {
     const job = await jobOf(id);
     expect(Object.keys(job)).toEqual([
       ...['id', 'prompt', 'status', 'timestamp', 'images'],
-      ...['ip', 'output_paths', 'backend', 'path', 'request', 'started_at', 'finished_at', 'image_urls'],
-      ...['info', 'parameters'],
+      ...['ip', 'output_paths', 'backend', 'path', 'request', 'started_at', 'finished_at', 'bytes'],
+      ...['image_urls', 'info', 'parameters'],
     ]);
     expect(job).toMatchObject({ id, prompt: 'ein Böötchen !', status: 'Completed' });
     expect(job.images).toEqual(JSON.parse(said).images);
@@ -207,7 +207,7 @@ describe('a sidecar', () => {
   beforeEach(async () => {
     kept = await startWithKeptJobs(dir);
     const image = await kept.keepFile('2026-11-22/Job00001-0', 'png', png);
-    const sidecar = await writeSidecar(kept.images, '2026-11-22/Job00001', header, text());
+    const { path: sidecar } = await writeSidecar(kept.images, '2026-11-22/Job00001', header, text());
     file = join(dir, 'output', sidecar);
     job = await kept.keepJob(1, { output_paths: [image], sidecar });
   });
@@ -297,7 +297,7 @@ describe('a sidecar', () => {
     const images = Array.from({ length: 8_000 }, (_, n) => ({ path: `2026-11-22/Job00002-${n}.png`, at: 0 }));
     const parameters = `{"image":"${'A'.repeat(2_000_000)}","cfg_scale":7.0}`;
     const long = Buffer.from(`{"parameters":${parameters}}`);
-    const sidecar = await writeSidecar(
+    const { path: sidecar } = await writeSidecar(
       kept.images,
       '2026-11-22/Job00002',
       { ...header, images, members: { parameters: [14, long.length - 1] }, text_bytes: long.length },

@@ -1,18 +1,24 @@
 import type { Server } from 'node:http';
 import { Server as NetServer, type Socket } from 'node:net';
 
-/**
- * Prepares a server for an end without harm.
- *
- * @returns a function that takes no more connections, ends idle ones and WebSockets, and resolves once the requests that
- * run have been answered to their last byte, or broken off after `patienceMs`.
- */
-export function drainable(server: Server, patienceMs: number): () => Promise<void> {
+/** The end of a server without harm. */
+export interface Drain {
+  /**
+   * Takes no more connections and ends idle ones and WebSockets. Resolves once the requests that run have been answered to
+   * their last byte. May be called twice.
+   */
+  begin(): Promise<void>;
+  /** Breaks off what still runs, so that no client takes what it has for the whole; to be called after `begin`. */
+  breakOff(): void;
+}
+
+/** Prepares a server for its end. To be called before it listens. */
+export function drainable(server: Server): Drain {
   /** Each connection with the number of requests that run on it. */
   const running = new Map<Socket, number>();
-  let draining = false;
+  let drained: Promise<void> | undefined;
   const endIdle = (socket: Socket) => {
-    if (draining && running.get(socket) === 0) socket.destroySoon();
+    if (drained && running.get(socket) === 0) socket.destroySoon();
   };
   server.on('connection', (socket) => {
     if (running.has(socket)) return;
@@ -29,15 +35,16 @@ export function drainable(server: Server, patienceMs: number): () => Promise<voi
       endIdle(socket);
     });
   });
-  return async () => {
-    draining = true;
-    // http.Server's own close() first destroys whatever has no request, also where an answer is still being sent.
-    const closed = new Promise((resolve) => NetServer.prototype.close.call(server, resolve));
-    for (const socket of running.keys()) endIdle(socket);
-    const impatient = setTimeout(() => {
-      for (const socket of running.keys()) socket.destroy();
-    }, patienceMs);
-    await closed;
-    clearTimeout(impatient);
+  return {
+    begin() {
+      // http.Server's own close() first destroys whatever has no request, also where an answer is still being sent.
+      drained ??= new Promise((resolve) => NetServer.prototype.close.call(server, () => resolve()));
+      for (const socket of running.keys()) endIdle(socket);
+      return drained;
+    },
+    breakOff() {
+      // By RST: behind a proxy that speaks HTTP/1.0 a FIN is the regular end of an answer.
+      for (const socket of running.keys()) socket.resetAndDestroy();
+    },
   };
 }

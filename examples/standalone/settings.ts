@@ -6,7 +6,8 @@ export interface Settings {
   readonly host: string;
   readonly port: number;
   readonly dir: string | undefined;
-  readonly concurrency: number | undefined;
+  /** Whether people have to log in. Who may is read by the tracker itself, like the other `TRACKER_*` variables. */
+  readonly hasLogin: boolean;
   /** Express's `trust proxy`. */
   readonly trustProxy: boolean | number | string;
   readonly hosts: readonly string[];
@@ -14,7 +15,7 @@ export interface Settings {
 }
 
 /** Variables whose function is not there yet. They are refused, because to ignore them could be dangerous. */
-const NOT_YET = ['COMFYUI_URL', 'TRACKER_AUTH', 'TRACKER_ADMINS', 'TRACKER_ENABLED', 'TRACKER_RETENTION'];
+const NOT_YET = ['COMFYUI_URL'];
 
 /**
  * Reads the settings. An empty variable counts as absent.
@@ -30,9 +31,11 @@ export function readSettings(env: NodeJS.ProcessEnv): Settings {
   const host = withoutBrackets(value('HOST') ?? '127.0.0.1');
   const open = value('TRACKER_OPEN');
   if (open !== undefined && open !== '1' && open !== '0') throw invalid('TRACKER_OPEN', '1 or 0', open);
-  if (!isLoopback(host) && open !== '1') {
+  const hasLogin = value('TRACKER_AUTH') !== undefined;
+  if (!isLoopback(host) && !hasLogin && open !== '1') {
     throw new Error(
-      `HOST=${host} lets everybody on the network generate and see all pictures: set TRACKER_OPEN=1 if that is wanted`,
+      `HOST=${host} lets everybody on the network generate and see all pictures: ` +
+        'set TRACKER_AUTH=name:password, or TRACKER_OPEN=1 if that is wanted',
     );
   }
   return {
@@ -40,7 +43,7 @@ export function readSettings(env: NodeJS.ProcessEnv): Settings {
     host,
     port: wholeNumber('PORT', value('PORT'), 0, 65_535) ?? 8080,
     dir: value('TRACKER_DIR'),
-    concurrency: wholeNumber('TRACKER_CONCURRENCY', value('TRACKER_CONCURRENCY'), 1, 1_000),
+    hasLogin,
     trustProxy: trustProxy('TRACKER_TRUST_PROXY', value('TRACKER_TRUST_PROXY')),
     hosts: hostNames('TRACKER_HOSTS', value('TRACKER_HOSTS')),
     corsOrigins: corsOrigins('TRACKER_CORS', value('TRACKER_CORS')),

@@ -2,6 +2,7 @@ import http, { type ClientRequest, type IncomingMessage, type ServerResponse } f
 import https from 'node:https';
 import type { Duplex } from 'node:stream';
 import { messageOf, systemCodeOf } from '../errors.js';
+import { answerError } from './error-answer.js';
 import { originForm, requestHeaders } from './forward-headers.js';
 import { type ParsedRequest, parsedBody } from './parsed-body.js';
 import { passOnAnswer } from './pass-on-answer.js';
@@ -16,16 +17,21 @@ export interface ForwarderOptions {
   readonly target: URL;
   /** What to call the backend in messages, and what to check when it cannot be reached. */
   readonly backend: { readonly title: string; readonly hint: string };
+  /** What the backend gets as `Authorization`, `null` for none. Undefined: whatever the client has sent. */
+  readonly authorization?: string | null | undefined;
 }
 
 /** Passes requests on to one backend, as they are, and gives back what it answers. */
 export class Forwarder {
   readonly #target: URL;
   readonly #backend: ForwarderOptions['backend'];
+  /** Headers that differ from the client's, with every request; undefined takes one away. */
+  readonly #changes: http.OutgoingHttpHeaders;
 
-  constructor(options: ForwarderOptions) {
-    this.#target = options.target;
-    this.#backend = options.backend;
+  constructor({ target, backend, authorization }: ForwarderOptions) {
+    this.#target = target;
+    this.#backend = backend;
+    this.#changes = authorization === undefined ? {} : { authorization: authorization ?? undefined };
   }
 
   /** Answers with what the backend answers, or with 502 and a JSON body where there is no answer. */
@@ -81,7 +87,7 @@ export class Forwarder {
   /** @param changes headers that differ from the client's; undefined takes one away. */
   #request(req: IncomingMessage, changes: http.OutgoingHttpHeaders = {}): ClientRequest {
     const target = this.#target;
-    const headers = Object.entries({ ...requestHeaders(req, target), ...changes });
+    const headers = Object.entries({ ...requestHeaders(req, target), ...this.#changes, ...changes });
     const upstream = (target.protocol === 'https:' ? https : http).request({
       protocol: target.protocol,
       hostname: target.hostname.replace(/^\[|\]$/g, ''),
@@ -108,11 +114,4 @@ export class Forwarder {
     if (got.startsWith('HPE_')) return `${backend} gave an answer that is not HTTP (${got}). ${hint}`;
     return `${backend} cannot be reached (${got}). ${hint}`;
   }
-}
-
-function answerError(res: ServerResponse, status: number, error: string): void {
-  if (res.headersSent || res.destroyed) return;
-  const body = Buffer.from(JSON.stringify({ error }));
-  res.writeHead(status, { 'Content-Type': 'application/json', 'Content-Length': body.length });
-  res.end(body);
 }

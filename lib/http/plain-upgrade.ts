@@ -10,6 +10,11 @@ export function isWebSocket(req: IncomingMessage): boolean {
   return /(^|,)\s*websocket\s*($|,)/i.test(req.headers.upgrade ?? '');
 }
 
+/** True where a client offers HTTP/2, with a request that is meant to be served in any case. */
+export function offersHttp2(req: IncomingMessage): boolean {
+  return /(^|,)\s*h2c\s*($|,)/i.test(req.headers.upgrade ?? '') && !isWebSocket(req);
+}
+
 /**
  * Hands a request that offers an upgrade nobody wants back to its server, without the offer, so that it is answered as
  * any other (RFC 9110, section 7.8, allows that). Java's HTTP client and `curl --http2` offer `h2c` with every request,

@@ -1,6 +1,7 @@
 import type { ClientRequest, IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { refuseUpgrade } from './error-answer.js';
 import { headerPairs, responseHeaders } from './forward-headers.js';
 import { onBrokenAnswer } from './pass-on-answer.js';
 import { resetSocket } from './reset-socket.js';
@@ -46,9 +47,7 @@ export function tunnelUpgrade({ upstream, socket, head, explain }: UpgradeTunnel
   });
   upstream.once('close', () => {
     if (answered || socket.destroyed) return;
-    const body = JSON.stringify({ error: explain(failure) });
-    const head = ['HTTP/1.1 502 Bad Gateway', 'Content-Type: application/json', 'Connection: close'];
-    socket.end(`${head.join('\r\n')}\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
+    refuseUpgrade(socket, 502, explain(failure));
   });
 }
 

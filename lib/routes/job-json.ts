@@ -10,10 +10,12 @@ const SHOWN = [
   'output_paths',
   'backend',
   'path',
+  'user',
   'request',
   'started_at',
   'finished_at',
   'error',
+  'bytes',
 ] as const satisfies readonly (keyof Job)[];
 
 /** What a job looks like from outside, but for its images. */

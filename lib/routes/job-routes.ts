@@ -1,4 +1,7 @@
 import express, { type ErrorRequestHandler, type Request, type Response, type Router } from 'express';
+import { type Identity, mayTouch } from '../auth/identity.js';
+import type { Throttle } from '../auth/throttle.js';
+import { answerError } from '../http/error-answer.js';
 import type { ImageStore } from '../images/image-store.js';
 import { isFinished, type Job } from '../job.js';
 import { isJobId } from '../job-id.js';
@@ -13,20 +16,35 @@ export interface JobRoutesOptions extends TrackerRouteOptions {
   readonly jobs: Jobs;
   readonly images: ImageStore;
   readonly queuePosition: (id: string) => number | undefined;
+  /** Who asks for too many jobs that are not there is guessing. */
+  readonly unknownIds: Throttle;
 }
 
 /** The routes under which jobs and their images are found again: those of the A1111 extension, and ours beside them. */
 export function jobRoutes(options: JobRoutesOptions): Router {
-  const { jobs, images, queuePosition } = options;
+  const { jobs, images, queuePosition, unknownIds } = options;
   const route = trackerRoute(options);
   const router = express.Router();
 
+  /** A job that is not the caller's is answered like one that is not there. */
   const withJob = (behave: (job: Job, req: Request, res: Response) => Promise<void>) =>
-    route(async (req, res) => {
+    route('user', async (req, res, identity) => {
+      const address = req.ip ?? '';
+      const blockedMs = unknownIds.blockedFor(address);
+      if (blockedMs > 0) {
+        const headers = { 'Retry-After': Math.ceil(blockedMs / 1000) };
+        answerError(res, 429, 'Too many requests for jobs that are not there', headers);
+        return;
+      }
       const id = String(req.params.id);
       const job = isJobId(id) ? await jobs.get(id) : undefined;
-      if (job) await behave(job, req, res);
-      else sendNotFound(res);
+      if (job && mayTouch(identity, job)) {
+        await behave(job, req, res);
+      } else {
+        // Who polls for a job that has been purged asks for the same one, again and again.
+        unknownIds.count(address, id.slice(0, 64));
+        sendNotFound(res);
+      }
     });
 
   router.get(
@@ -48,9 +66,7 @@ export function jobRoutes(options: JobRoutesOptions): Router {
       const path = /^\d{1,6}$/.test(n) ? job.output_paths[Number(n)] : undefined;
       const file = path === undefined ? undefined : await images.read(path);
       if (!file) {
-        res
-          .status(404)
-          .json({ error: `Image not found: the job has ${job.output_paths.length}, counted from 0` });
+        answerError(res, 404, `Image not found: the job has ${job.output_paths.length}, counted from 0`);
         return;
       }
       try {
@@ -65,7 +81,7 @@ export function jobRoutes(options: JobRoutesOptions): Router {
     '/sdapi/v1/job/:id',
     withJob(async (job, _req, res) => {
       if (!isFinished(job)) {
-        res.status(409).json({ error: `Expected a job that has ended, got one that is ${job.status}` });
+        answerError(res, 409, `Expected a job that has ended, got one that is ${job.status}`);
         return;
       }
       if (await jobs.remove(job.id)) res.status(204).end();
@@ -75,8 +91,8 @@ export function jobRoutes(options: JobRoutesOptions): Router {
 
   router.get(
     '/sdapi/v1/jobs',
-    route(async (req, res) => {
-      const query = parseListQuery(req.query);
+    route('user', async (req, res, identity) => {
+      const query = { ...parseListQuery(req.query), ...ownJobsOf(identity) };
       // One more than is shown tells whether there is a next page.
       const { jobs: found, total } = await jobs.list({ ...query, limit: query.limit + 1 });
       const shown = found.slice(0, query.limit);
@@ -102,7 +118,13 @@ export function jobRoutes(options: JobRoutesOptions): Router {
 }
 
 function sendNotFound(res: Response): void {
-  res.status(404).json({ error: 'Job not found' });
+  answerError(res, 404, 'Job not found');
+}
+
+/** What of the list somebody may see. */
+function ownJobsOf({ isAdmin, name }: Identity): { user?: string } {
+  // A name that is not there has no jobs.
+  return isAdmin ? {} : { user: name ?? '' };
 }
 
 function textParameters(query: Request['query']): Record<string, string> {

@@ -1,61 +1,78 @@
 import type { Request, RequestHandler, Response } from 'express';
+import { type Identity, isRefusal, type Refusal } from '../auth/identity.js';
 import { JobTrackerError, messageOf } from '../errors.js';
-import { EXPOSED_HEADERS, isCrossOrigin } from '../http/cross-origin.js';
+import { EXPOSED_HEADERS, isForeignChange } from '../http/cross-origin.js';
+import { answerError } from '../http/error-answer.js';
 import type { Logger } from '../logger.js';
 
 export interface TrackerRouteOptions {
   readonly logger: Logger;
   /** Why jobs cannot be kept now; undefined where they can. */
   readonly failure: () => string | undefined;
+  readonly identify: (req: Request) => Identity | Refusal | Promise<Identity | Refusal>;
 }
 
-type TrackerRoute = (req: Request, res: Response) => Promise<void>;
+/** Who may use a route: everybody who has logged in, or admins only. */
+export type Access = 'user' | 'admin';
+
+/** @param identity who asks; nobody only where nobody has to log in. */
+type TrackerRoute = (req: Request, res: Response, identity: Identity) => Promise<void>;
+
+export type MakeTrackerRoute = (access: Access, route: TrackerRoute) => RequestHandler;
 
 /**
- * What all routes of the tracker have in common: 503 with the reason while nothing can be kept, 400 for parameters that
- * make no sense, 403 for a change from another site, and 500, logged, for the rest.
+ * What all routes of the tracker have in common: 401 or 403 for who may not use it, 503 with the reason while nothing can
+ * be kept, 403 for a change from another site, 400 for parameters that make no sense, and 500, logged, for the rest.
  */
-export function trackerRoute({
-  logger,
-  failure,
-}: TrackerRouteOptions): (route: TrackerRoute) => RequestHandler {
-  return (route) => (req, res) => {
-    const reason = failure();
-    if (reason !== undefined) {
-      res.status(503).json({ error: reason });
-      return;
-    }
-    if (req.method !== 'GET' && req.method !== 'HEAD' && isForeignChange(req, res)) {
-      res.status(403).json({ error: 'Expected a change to come from this site, got one from another site' });
-      return;
-    }
-    if (req.headers.origin !== undefined) {
-      res.append('Access-Control-Expose-Headers', EXPOSED_HEADERS);
-    }
-    res.setHeader('X-Content-Type-Options', 'nosniff');
-    route(req, res).catch((error: unknown) => {
+export function trackerRoute({ logger, failure, identify }: TrackerRouteOptions): MakeTrackerRoute {
+  return (access, route) => (req, res) => {
+    const run = async () => {
+      if (req.headers.origin !== undefined) {
+        res.append('Access-Control-Expose-Headers', EXPOSED_HEADERS);
+      }
+      res.setHeader('X-Content-Type-Options', 'nosniff');
+      const who = await identify(req);
+      const refusal = isRefusal(who) ? who : refusalOf(who, access);
+      if (refusal) {
+        answerError(res, refusal.status, refusal.error, { 'Cache-Control': 'no-store', ...refusal.headers });
+        return;
+      }
+      const reason = failure();
+      if (reason !== undefined) {
+        answerError(res, 503, reason);
+        return;
+      }
+      if (isForeignChange(req, res)) {
+        answerError(res, 403, 'Expected a change to come from this site, got one from another site');
+        return;
+      }
+      await route(req, res, who as Identity);
+    };
+    run().catch((error: unknown) => {
       if (res.headersSent) {
         logger.error(`${req.method} ${req.path} broke off: ${messageOf(error)}`);
         res.destroy();
-      } else if (error instanceof JobTrackerError && error.code === 'INVALID_PARAMETER') {
-        res.status(400).json({ error: error.message });
+      } else if (error instanceof JobTrackerError && STATUS_OF[error.code] !== undefined) {
+        answerError(res, STATUS_OF[error.code] as number, error.message);
       } else {
         logger.error(`${req.method} ${req.path} failed`, error);
-        res.status(500).json({ error: 'The job tracker could not do this; its log says why' });
+        answerError(res, 500, 'The job tracker could not do this; its log says why');
       }
     });
   };
 }
 
-/**
- * A browser sends stored credentials by itself, so what a page of another site asks for is not its user's wish. What the
- * browser says in `Sec-Fetch-Site` counts first: a reverse proxy in front may have changed the `Host` that `Origin` is
- * else compared with.
- */
-function isForeignChange(req: Request, res: Response): boolean {
-  const { origin } = req.headers;
-  // The host's own CORS rules let this very origin in.
-  if (origin !== undefined && res.getHeader('access-control-allow-origin') === origin) return false;
-  const site = req.headers['sec-fetch-site'];
-  return site === undefined ? isCrossOrigin(req) : site !== 'same-origin' && site !== 'none';
+/** What an error is to the caller; any other is a fault of ours, or of the disk, that the log tells about. */
+const STATUS_OF: Readonly<Partial<Record<string, number>>> = {
+  INVALID_PARAMETER: 400,
+  FIXED_BY_ENVIRONMENT: 409,
+};
+
+function refusalOf({ name, isAdmin }: Identity, access: Access): Refusal | undefined {
+  if (isAdmin || (access === 'user' && name !== undefined)) return undefined;
+  const error =
+    name === undefined
+      ? 'Expected somebody who has logged in, got nobody'
+      : `Expected an admin, got ${JSON.stringify(name)}`;
+  return { status: 403, headers: {}, error };
 }
