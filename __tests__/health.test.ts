@@ -1,12 +1,18 @@
-import { statfs } from 'node:fs/promises';
+import { once } from 'node:events';
+import { statfs, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
-import { Health, type HealthOptions } from '../lib/health.js';
+import express from 'express';
+import { Health, type HealthOptions, type HealthReport } from '../lib/health.js';
 import { FileImageStore } from '../lib/images/file-image-store.js';
 import type { ImageStore } from '../lib/images/image-store.js';
+import { type JobTrackerOptions, jobTracker } from '../lib/index.js';
 import { JobQueue } from '../lib/job-queue.js';
 import type { JobStore } from '../lib/stores/job-store.js';
 import { createLowdbJobStore } from '../lib/stores/lowdb-job-store.js';
+import { call } from './helpers/client.js';
 import { collectLog } from './helpers/job-records.js';
 import { rawClient, startRawServer } from './helpers/raw-http.js';
 import { gate, type ScriptedBackend, startScriptedBackend } from './helpers/scripted-backend.js';
@@ -255,6 +261,44 @@ describe('one look', () => {
     jest.advanceTimersByTime(1);
     expect(await health.look()).not.toBe(first);
     expect([checks, backend.bodies.length]).toEqual([2, 2]);
+  });
+});
+
+describe('a tracker', () => {
+  async function answerOf(dir: string, options: JobTrackerOptions = {}): Promise<[number, HealthReport]> {
+    const tracker = jobTracker({ dir, logger: collectLog(), ...options });
+    const server = createServer(express().use(tracker)).listen(0, '127.0.0.1');
+    await Promise.all([once(server, 'listening'), tracker.ready.catch(() => {})]);
+    const { port } = server.address() as AddressInfo;
+    const { status, body } = await call(`http://127.0.0.1:${port}/job-tracker/health`).answer;
+    server.close();
+    await tracker.close();
+    return [status, JSON.parse(body.toString())];
+  }
+
+  test('gives the report of its parts', async () => {
+    const well = { ok: true, store: { ok: true }, images: { ok: true } };
+    expect(await answerOf(await newFolder(), { a1111: backend.url })).toEqual([
+      200,
+      expect.objectContaining({ ...well, backends: { a1111: { ok: true } } }),
+    ]);
+    expect(await answerOf(await newFolder())).toEqual([
+      200,
+      expect.objectContaining({ ...well, backends: {} }),
+    ]);
+  });
+
+  test('gives it also where its folder cannot be used', async () => {
+    const dir = join(await newFolder(), 'file');
+    await writeFile(dir, '');
+    const [status, report] = await answerOf(dir, { a1111: backend.url });
+    expect(status).toBe(503);
+    expect(report).toMatchObject({
+      ok: false,
+      store: { ok: false, error: expect.stringContaining('there is a file of that name') },
+      images: { ok: false },
+      backends: { a1111: { ok: true } },
+    });
   });
 });
 

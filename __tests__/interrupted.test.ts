@@ -73,6 +73,21 @@ describe('a tracker that is closed within a time', () => {
     expect(gateway.log).toEqual(['1 job(s) are broken off, because the gateway is being stopped']);
   });
 
+  test('may lose patience later, and takes no time that makes no sense', async () => {
+    await start();
+    const { head } = txt2img('a');
+    await head;
+    await backend.received();
+    expect(() => gateway.tracker.close({ within: '30' as never })).toThrow(
+      'Expected `within` to be a duration such as "100ms", "15s" or "24h", or 0, got "30"',
+    );
+    const closing = gateway.tracker.close();
+    void gateway.tracker.close({ within: 0 });
+    await closing;
+    const { jobs } = await readStore(dir);
+    expect(jobs[0]).toMatchObject(interrupted(running));
+  });
+
   test('lets nobody from the queue through, and lets go of their bodies', async () => {
     await start();
     const first = txt2img('first');

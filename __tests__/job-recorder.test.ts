@@ -413,21 +413,6 @@ describe('interrupted', () => {
     ]);
   });
 
-  test('all are marked before the first one is told, whoever runs it', async () => {
-    const recorder = recorderOf();
-    const jobs = await Promise.all([begun(recorder), begun(recorder), begun(recorder)]);
-    const seen: boolean[][] = [];
-    for (const job of jobs) {
-      job.onInterrupted((error) => {
-        seen.push(jobs.map(({ ended }) => ended));
-        void job.fail(error);
-      });
-    }
-    recorder.interruptAll();
-    await recorder.idle();
-    expect(seen).toEqual([1, 2, 3].map(() => [true, true, true]));
-  });
-
   test('whoever runs a job ends it, with what is whole of it', async () => {
     const recorder = recorderOf();
     const job = await begun(recorder);
@@ -456,23 +441,17 @@ describe('interrupted', () => {
     expect(await store.get(job.id)).toMatchObject({ status: 'Completed', output_paths: ['whole.png'] });
   });
 
-  test.each(['before it is told', 'after it was told'])(
-    'who takes a job over %s is told, once',
-    async (when) => {
-      const recorder = recorderOf();
-      const job = await begun(recorder);
-      recorder.interruptAll();
-      if (when === 'after it was told') await settled();
-      let calls = 0;
-      job.onInterrupted((error) => {
-        calls += 1;
-        void job.fail(error);
-      });
-      await recorder.idle();
-      await settled();
-      expect(calls).toBe(1);
-    },
-  );
+  test('who takes a job over after that is told at once', async () => {
+    const recorder = recorderOf();
+    const job = await begun(recorder);
+    recorder.interruptAll();
+    const errors: JobError[] = [];
+    job.onInterrupted((error) => errors.push(error));
+    expect(errors).toEqual([{ code: 'interrupted', message: waiting }]);
+    recorder.interruptAll();
+    expect(errors).toHaveLength(1);
+    await recorder.idle();
+  });
 
   test('a job that is just being recorded ends as well', async () => {
     const { opened, open } = gate();

@@ -212,7 +212,6 @@ export class RunningJob {
   #ended: Promise<void> | undefined;
   #hasStarted = false;
   #interruption: JobError | undefined;
-  #wasBrokenOff = false;
   #breakOff: ((error: JobError) => void) | undefined;
 
   constructor(job: Job, change: (change: JobChange) => Promise<void>) {
@@ -244,23 +243,18 @@ export class RunningJob {
    */
   onInterrupted(breakOff: (error: JobError) => void): void {
     this.#breakOff = breakOff;
-    if (this.#wasBrokenOff) breakOff(this.#interruption as JobError);
+    if (this.#interruption) breakOff(this.#interruption);
   }
 
-  /** The gateway is about to end. A job that has ended stays as it is. */
+  /** The gateway is about to end, and this job has not. */
   interrupt(): void {
-    if (this.ended) return;
     const message = this.#hasStarted
       ? 'The gateway was stopped while this job was running; what the backend made of it is not known'
       : 'The gateway was stopped while this job was waiting; the backend did not get it';
     const error: JobError = { code: 'interrupted', message };
     this.#interruption = error;
-    // All jobs are marked before the first one's slot is free: the next one must not get it.
-    queueMicrotask(() => {
-      this.#wasBrokenOff = true;
-      if (this.#breakOff) this.#breakOff(error);
-      else void this.fail(error);
-    });
+    if (this.#breakOff) this.#breakOff(error);
+    else void this.fail(error);
   }
 
   /** Resolves once the job is durably Completed. Never rejects. */

@@ -48,7 +48,7 @@ export interface TrackedJobs extends Jobs {
 
 export interface CloseOptions {
   /** Jobs that still run after this time are broken off and Failed (`interrupted`). Default: they are waited for. */
-  readonly within?: Duration;
+  readonly within?: Duration | 0;
 }
 
 /** An Express router to mount in front of whatever forwards to the backend, with what the host's code may need on it. */
@@ -67,8 +67,10 @@ export interface JobTracker extends Router {
    */
   readonly upgrade: Upgrade;
   /**
-   * Takes no more jobs, waits for those that run, makes everything durable and frees the folder. May be called twice; the
-   * first call's options count.
+   * Takes no more jobs, waits for those that run, makes everything durable and frees the folder. May be called again, to
+   * lose patience.
+   *
+   * @throws JobTrackerError `INVALID_OPTION`.
    */
   close(options?: CloseOptions): Promise<void>;
 }
@@ -210,16 +212,18 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
       logger,
     }),
     close({ within }: CloseOptions = {}): Promise<void> {
+      const withinMs = within === undefined || within === 0 ? within : duration('within', within, ', or 0');
       closing ??= (async () => {
-        const withinMs = within === undefined ? undefined : duration('within', within);
         await readiness.close();
-        const impatient =
-          withinMs === undefined ? undefined : setTimeout(() => recorder.interruptAll(), withinMs);
         await recorder.idle();
-        clearTimeout(impatient);
         await retention.close();
         await store.close();
       })();
+      if (withinMs !== undefined) {
+        const impatient = setTimeout(() => recorder.interruptAll(), withinMs).unref();
+        const stop = () => clearTimeout(impatient);
+        closing.then(stop, stop);
+      }
       return closing;
     },
   });
@@ -231,7 +235,7 @@ function loginCheckOf({ auth, a1111, logger }: ResolvedOptions): LoginCheck | un
   return typeof auth === 'function' ? checkByFunction(auth, logger) : new CredentialListCheck(auth);
 }
 
-/** Whether somebody may see more than that all is well. Who gives no login at all may ask that much. */
+/** Whether somebody may see more than that all is well. Who gives no login, or one that nobody can judge, may ask that. */
 async function isKnown(
   req: Request,
   res: Response,
@@ -239,7 +243,7 @@ async function isKnown(
 ): Promise<'yes' | 'no' | 'answered'> {
   const who = await identify(req);
   if (!isRefusal(who)) return who.isAdmin || who.name !== undefined ? 'yes' : 'no';
-  if (req.headers.authorization === undefined) return 'no';
+  if (req.headers.authorization === undefined || who.status === 503) return 'no';
   answerError(res, who.status, who.error, who.headers);
   return 'answered';
 }

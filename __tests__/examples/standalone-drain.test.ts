@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { readdir, readFile } from 'node:fs/promises';
+import { type FileHandle, readdir, readFile } from 'node:fs/promises';
 import http, { createServer, type IncomingMessage, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { join } from 'node:path';
@@ -11,6 +11,7 @@ import { type Standalone, startStandalone } from '../../examples/standalone.js';
 import { serveWithoutUpgrade } from '../../lib/http/plain-upgrade.js';
 import { type Job, jobTracker } from '../../lib/index.js';
 import { type Call, call, getJson, post } from '../helpers/client.js';
+import { fileHandlePrototype } from '../helpers/file-handles.js';
 import { until } from '../helpers/kept-jobs.js';
 import { rawClient } from '../helpers/raw-http.js';
 import { sampleImages } from '../helpers/sample-images.js';
@@ -245,6 +246,36 @@ describe('the gateway at its end', () => {
       stays: { status: 'Completed' },
     });
     expect(warn).not.toHaveBeenCalled();
+  });
+
+  test('a disk that is stuck is not waited for, which is said', async () => {
+    const error = jest.spyOn(console, 'error').mockImplementation(() => {});
+    const { url, stop } = await startStandalone(env(), { drainMs: 50 });
+    const request = txt2img(url, 'stuck');
+    await request.head;
+    await backend.received();
+    const handles = await fileHandlePrototype();
+    const { datasync } = handles;
+    const disk = gate();
+    jest.spyOn(handles, 'datasync').mockImplementation(async function (this: FileHandle) {
+      await disk.opened;
+      return datasync.call(this);
+    });
+    jest.useFakeTimers({ doNotFake: ['nextTick', 'queueMicrotask', 'setImmediate', 'setInterval', 'Date'] });
+    const stopped = stop().then(
+      () => 'stopped',
+      (reason: Error) => reason.message,
+    );
+    await jest.advanceTimersByTimeAsync(10_049);
+    expect(await Promise.race([stopped, 'still waits'])).toBe('still waits');
+    await jest.advanceTimersByTimeAsync(100);
+    jest.useRealTimers();
+    expect(await stopped).toBe('Jobs could not be ended within 10 s: their records may be incomplete');
+    await expect(request.answer).rejects.toMatchObject({ code: 'ECONNRESET' });
+    expect(error.mock.calls.join()).toContain('The store has not taken the ends of 1 interrupted job(s)');
+    // Its process would have ended by now; this one lets the folder go before it is removed.
+    disk.open();
+    await until(async () => !(await readdir(dir)).includes('jobs.json.lock'));
   });
 
   test.each(['SIGTERM', 'SIGINT'] as const)(
