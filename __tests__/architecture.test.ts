@@ -9,15 +9,12 @@ const lib = resolve(import.meta.dirname, '../lib');
  * below; rooms on the same floor do not know each other.
  */
 const floors: readonly (readonly string[])[] = [
-  ['errors.ts', 'logger.ts', 'job.ts', 'job-id.ts', 'in-parallel.ts'],
+  ['errors.ts', 'logger.ts', 'job.ts', 'job-id.ts', 'value-kind.ts'],
   ['json/', 'disk/', 'option-checks.ts'],
   ['http/', 'images/', 'stores/', 'auth/'],
   ['backends/', 'environment.ts', 'job-events.ts', 'job-queue.ts', 'readiness.ts', 'settings.ts'],
-  [
-    ...['options.ts', 'job-recorder.ts', 'jobs.ts', 'health.ts'],
-    ...['kept-bytes.ts', 'removal-tally.ts', 'retention-clock.ts'],
-  ],
-  ['generation-answer.ts', 'retention.ts'],
+  ['options.ts', 'job-recorder.ts', 'jobs.ts', 'health.ts'],
+  ['generation-answer.ts', 'retention/'],
   ['track-generation.ts', 'require-login.ts', 'guarded-upgrade.ts', 'routes/'],
   ['job-tracker.ts'],
   ['index.ts'],

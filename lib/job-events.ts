@@ -1,5 +1,6 @@
 import { EventEmitter } from 'node:events';
 import type { Job } from './job.js';
+import type { Logger } from './logger.js';
 
 /** What happens to jobs, each event with the job as it is then. */
 export interface JobEventMap {
@@ -17,4 +18,13 @@ export type JobEvents = EventEmitter<JobEventMap>;
 
 export function createJobEvents(): JobEvents {
   return new EventEmitter<JobEventMap>();
+}
+
+/** Tells an event; a listener of the host's that throws is the log's affair and nobody else's. */
+export function tell(events: JobEvents, name: keyof JobEventMap, job: Job, logger: Logger): void {
+  try {
+    events.emit(name, job);
+  } catch (error) {
+    logger.error(`A listener for "${name}" threw`, error);
+  }
 }

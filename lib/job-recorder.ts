@@ -7,7 +7,7 @@ import {
   type RequestFields,
   unixSeconds,
 } from './job.js';
-import type { JobEventMap, JobEvents } from './job-events.js';
+import { type JobEventMap, type JobEvents, tell } from './job-events.js';
 import type { Logger } from './logger.js';
 import type { JobStore } from './stores/job-store.js';
 
@@ -93,7 +93,7 @@ export class JobRecorder {
         }
         if (inserted) {
           this.#storeFails = false;
-          this.#emit('created', job);
+          this.#tell('created', job);
           const running: RunningJob = new RunningJob(job, (change) => this.#change(running, change));
           this.#running.add(running);
           if (this.#isInterrupting) running.interrupt();
@@ -169,9 +169,9 @@ export class JobRecorder {
       const job = await this.#store.update(id, change);
       this.#storeFails = false;
       if (!job || !change.status) return;
-      this.#emit('status', job);
-      if (job.status === 'Completed') this.#emit('completed', job);
-      if (job.status === 'Failed') this.#emit('failed', job);
+      this.#tell('status', job);
+      if (job.status === 'Completed') this.#tell('completed', job);
+      if (job.status === 'Failed') this.#tell('failed', job);
     } catch (error) {
       this.#complain(`The change of job ${id} to ${change.status} is not durable`, error);
     } finally {
@@ -193,12 +193,8 @@ export class JobRecorder {
     this.#storeFails = true;
   }
 
-  #emit<Name extends keyof JobEventMap>(name: Name, job: Job): void {
-    try {
-      this.#events.emit(name as 'status', job);
-    } catch (error) {
-      this.#logger.error(`A listener for "${name}" threw`, error);
-    }
+  #tell(name: keyof JobEventMap, job: Job): void {
+    tell(this.#events, name, job, this.#logger);
   }
 }
 

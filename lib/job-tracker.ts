@@ -23,7 +23,7 @@ import { duration, retention as retentionTime } from './option-checks.js';
 import { type Duration, type JobTrackerOptions, type ResolvedOptions, resolveOptions } from './options.js';
 import { Readiness } from './readiness.js';
 import { requireLogin } from './require-login.js';
-import { type Purged, Retention } from './retention.js';
+import { type Purged, Retention } from './retention/retention.js';
 import { healthRoutes } from './routes/health-routes.js';
 import { jobRoutes } from './routes/job-routes.js';
 import { settingsRoutes } from './routes/settings-routes.js';
@@ -88,7 +88,7 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
   const events = createJobEvents();
   const recorder = new JobRecorder({ store, events, logger, generateId: generateJobId });
   const queue = new JobQueue(resolved.concurrency);
-  const kept = createJobs(store, images, events);
+  const kept = createJobs(store, images, events, logger);
   const { enabled, retentionMs, maxBytes, purgeEveryMs } = resolved;
   const settings = new Settings({ folder: dir, enabled, retentionMs, logger });
   const retention = new Retention({
@@ -111,8 +111,9 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
       await rm(join(dir, folder), { recursive: true, force: true });
     await images.open();
     await settings.open();
-    await recorder.failInterrupted();
+    // It judges the clock by when jobs ended, so that none may end by that clock before.
     await retention.open();
+    await recorder.failInterrupted();
   }, logger);
 
   const authenticator = new Authenticator({
@@ -196,14 +197,13 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
   let closing: Promise<void> | undefined;
   return Object.assign(router, {
     ready: readiness.ready,
-    jobs: {
-      ...kept,
+    jobs: Object.assign(kept, {
       purge: async ({ olderThan, dryRun }: Parameters<TrackedJobs['purge']>[0] = {}) =>
         retention.purge({
           dryRun,
           ...(olderThan !== undefined && { olderThanMs: retentionTime('olderThan', olderThan) }),
         }),
-    },
+    }),
     events,
     upgrade: guardedUpgrade({
       identify: authenticator.required ? (req) => authenticator.identify(req) : undefined,

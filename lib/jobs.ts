@@ -1,6 +1,7 @@
 import type { ImageStore } from './images/image-store.js';
 import { isFinished, type Job } from './job.js';
-import type { JobEvents } from './job-events.js';
+import { type JobEvents, tell } from './job-events.js';
+import type { Logger } from './logger.js';
 import type { JobPage, JobQuery, JobStore } from './stores/job-store.js';
 
 /** The jobs that are kept, for the host's own code and for the routes. */
@@ -16,7 +17,7 @@ export interface Jobs {
   remove(id: string): Promise<boolean>;
 }
 
-export function createJobs(store: JobStore, images: ImageStore, events: JobEvents): Jobs {
+export function createJobs(store: JobStore, images: ImageStore, events: JobEvents, logger: Logger): Jobs {
   return {
     get: (id) => store.get(id),
     list: (query = {}) => store.list({ ...query, limit: query.limit ?? 50 }),
@@ -27,7 +28,7 @@ export function createJobs(store: JobStore, images: ImageStore, events: JobEvent
       for (const path of [...job.output_paths, ...(job.sidecar ? [job.sidecar] : [])])
         await images.remove(path);
       const removed = await store.remove(id);
-      if (removed) events.emit('removed', job);
+      if (removed) tell(events, 'removed', job, logger);
       return removed;
     },
   };

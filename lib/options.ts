@@ -22,6 +22,7 @@ import {
 } from './option-checks.js';
 import type { GivenSetting } from './settings.js';
 import type { JobStore } from './stores/job-store.js';
+import { kindOf } from './value-kind.js';
 
 /** A duration as the `ms` package writes it, always with its unit: `'100ms'`, `'15s'`, `'24h'`. */
 export type Duration = `${number}${'' | ' '}${DurationUnit}`;
@@ -234,11 +235,4 @@ function adminsAmong(
   const stranger = known && admins.find((admin) => !known.includes(admin));
   if (stranger !== undefined) throw invalid(name, `among the names of \`auth\``, stranger);
   return admins;
-}
-
-/** What a value is, where it must not be shown. */
-function kindOf(value: unknown): string {
-  if (value === null) return 'null';
-  if (Array.isArray(value)) return 'an array';
-  return typeof value === 'object' ? 'an object' : `a ${typeof value}`;
 }

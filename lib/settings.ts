@@ -1,9 +1,10 @@
 import { join } from 'node:path';
 import { replaceFile } from './disk/durable-fs.js';
-import { isObject, kindOf, putAside, readJsonObject } from './disk/json-object-file.js';
+import { putAside, readJsonObject } from './disk/json-object-file.js';
 import { JobTrackerError, messageOf } from './errors.js';
 import type { Logger } from './logger.js';
 import { boolean, DAY_MS, invalid, MAX_RETENTION_DAYS, unexpected } from './option-checks.js';
+import { isObject, kindOf } from './value-kind.js';
 
 const KEYS = ['tracking_enabled', 'retention_days'] as const;
 const VARIABLES = { tracking_enabled: 'TRACKER_ENABLED', retention_days: 'TRACKER_RETENTION' } as const;

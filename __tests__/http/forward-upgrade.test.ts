@@ -211,9 +211,9 @@ describe('an upgrade to a WebSocket', () => {
     const [head, body] = client.text.split('\r\n\r\n');
     expect(head?.split('\r\n')).toEqual([
       'HTTP/1.1 502 Bad Gateway',
-      'Content-Type: application/json',
-      'Connection: close',
+      'Content-Type: application/json; charset=utf-8',
       `Content-Length: ${body?.length}`,
+      'Connection: close',
     ]);
     expect(JSON.parse(body ?? '')).toEqual({
       error: `Testback at ${backend.url} ${expected}. Check the cable.`,

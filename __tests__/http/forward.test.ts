@@ -557,7 +557,7 @@ describe('no answer', () => {
     const { url } = await startFront(`${backend.url}/base`);
     const answer = await call(url).answer;
     expect(answer.status).toBe(502);
-    expect(answer.headers['content-type']).toBe('application/json');
+    expect(answer.headers['content-type']).toBe('application/json; charset=utf-8');
     expect(errorOf(answer.body)).toBe(
       `Testback at ${backend.url} cannot be reached (ECONNREFUSED). Check the cable.`,
     );

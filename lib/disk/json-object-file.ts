@@ -1,5 +1,6 @@
 import fs from 'node:fs/promises';
 import { messageOf } from '../errors.js';
+import { isObject, kindOf } from '../value-kind.js';
 import { freeName, readSmallFile } from './durable-fs.js';
 
 /**
@@ -33,15 +34,4 @@ export async function putAside(path: string): Promise<string> {
     await fs.rename(path, aside);
   }
   return aside;
-}
-
-export function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
-/** What a value is that should have been an object. */
-export function kindOf(value: unknown): string {
-  if (value === null) return 'null';
-  if (value === undefined) return 'nothing';
-  return Array.isArray(value) ? 'an array' : `a ${typeof value}`;
 }

@@ -1,7 +1,7 @@
-import { isObject, kindOf } from '../disk/json-object-file.js';
 import { JobTrackerError } from '../errors.js';
 import { boolean, invalid, retention } from '../option-checks.js';
-import type { PurgeOptions } from '../retention.js';
+import type { PurgeOptions } from '../retention/retention.js';
+import { isObject, kindOf } from '../value-kind.js';
 
 const KEYS = ['older_than', 'dry_run'];
 

@@ -1,7 +1,5 @@
 import express, { type Response, type Router } from 'express';
-import { JobTrackerError } from '../errors.js';
-import { answerError } from '../http/error-answer.js';
-import type { Retention } from '../retention.js';
+import type { Retention } from '../retention/retention.js';
 import type { Settings } from '../settings.js';
 import { withJsonBody } from './json-body.js';
 import { parsePurgeOptions } from './purge-options.js';
@@ -28,10 +26,8 @@ export function settingsRoutes(options: SettingsRoutesOptions): Router {
     route(
       'admin',
       withJsonBody(async (body, _req, res) => {
-        await unlessUnavailable(res, async () => {
-          await settings.change(body);
-          sendJson(res, settings.describe());
-        });
+        await settings.change(body);
+        sendJson(res, settings.describe());
       }),
     ),
   );
@@ -41,9 +37,7 @@ export function settingsRoutes(options: SettingsRoutesOptions): Router {
     route(
       'admin',
       withJsonBody(async (body, _req, res) => {
-        await unlessUnavailable(res, async () =>
-          sendJson(res, await retention.purge(parsePurgeOptions(body))),
-        );
+        sendJson(res, await retention.purge(parsePurgeOptions(body)));
       }),
     ),
   );
@@ -54,16 +48,4 @@ export function settingsRoutes(options: SettingsRoutesOptions): Router {
 function sendJson(res: Response, body: unknown): void {
   res.setHeader('Cache-Control', 'no-store');
   res.json(body);
-}
-
-/** 503 with the reason where the disk, or the end of the tracker, is in the way. */
-async function unlessUnavailable(res: Response, step: () => Promise<void>): Promise<void> {
-  try {
-    await step();
-  } catch (error) {
-    const isUnavailable =
-      error instanceof JobTrackerError && (error.code === 'NOT_STORED' || error.code === 'CLOSED');
-    if (!isUnavailable) throw error;
-    answerError(res, 503, error.message);
-  }
 }

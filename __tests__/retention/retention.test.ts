@@ -2,19 +2,19 @@ import { mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promis
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import fc from 'fast-check';
-import { FileImageStore } from '../lib/images/file-image-store.js';
-import type { ImageStore } from '../lib/images/image-store.js';
-import { type Job, unixSeconds } from '../lib/job.js';
-import { createJobEvents, type JobEvents } from '../lib/job-events.js';
-import { createJobs } from '../lib/jobs.js';
-import { Retention, type RetentionOptions } from '../lib/retention.js';
-import type { JobStore } from '../lib/stores/job-store.js';
-import { createLowdbJobStore } from '../lib/stores/lowdb-job-store.js';
-import { fileHandlePrototype } from './helpers/file-handles.js';
-import { type CollectedLog, collectLog, makeJob } from './helpers/job-records.js';
-import { openFilesBelow, until } from './helpers/kept-jobs.js';
-import { sampleImages } from './helpers/sample-images.js';
-import { tempFolders } from './helpers/temp-folder.js';
+import { FileImageStore } from '../../lib/images/file-image-store.js';
+import type { ImageStore } from '../../lib/images/image-store.js';
+import { type Job, unixSeconds } from '../../lib/job.js';
+import { createJobEvents, type JobEvents } from '../../lib/job-events.js';
+import { createJobs } from '../../lib/jobs.js';
+import { Retention, type RetentionOptions } from '../../lib/retention/retention.js';
+import type { JobStore } from '../../lib/stores/job-store.js';
+import { createLowdbJobStore } from '../../lib/stores/lowdb-job-store.js';
+import { fileHandlePrototype } from '../helpers/file-handles.js';
+import { type CollectedLog, collectLog, makeJob } from '../helpers/job-records.js';
+import { openFilesBelow, until } from '../helpers/kept-jobs.js';
+import { sampleImages } from '../helpers/sample-images.js';
+import { tempFolders } from '../helpers/temp-folder.js';
 
 const newFolder = tempFolders();
 const DAY_MS = 86_400_000;
@@ -69,7 +69,7 @@ function retentionOf(differences: Partial<RetentionOptions> = {}): Retention {
   retention = new Retention({
     events,
     settings,
-    jobs: createJobs(parts.store, parts.images, events),
+    jobs: createJobs(parts.store, parts.images, events, log),
     maxBytes: Number.POSITIVE_INFINITY,
     purgeEveryMs: 6 * 60 * 60 * 1000,
     folder,
@@ -528,7 +528,7 @@ describe('the bytes that are kept', () => {
     // Told twice, it counts once.
     events.emit('completed', unrecorded);
     await until(() => retention.keptBytes === 1_125);
-    const jobs = createJobs(store, images, events);
+    const jobs = createJobs(store, images, events, log);
     expect(await jobs.remove(idOf(2))).toBe(true);
     expect(retention.keptBytes).toBe(1_103);
     for (const number of [1, 3, 4, 5]) await jobs.remove(idOf(number));
@@ -770,7 +770,7 @@ describe('automatic sweeps', () => {
     const gate = new Promise<void>((resolve) => {
       letGo = resolve;
     });
-    const jobs = createJobs(store, images, events);
+    const jobs = createJobs(store, images, events, log);
     retentionOf({
       jobs: {
         async remove(id) {

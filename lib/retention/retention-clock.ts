@@ -1,10 +1,10 @@
 import { join } from 'node:path';
-import { replaceFile } from './disk/durable-fs.js';
-import { readJsonObject } from './disk/json-object-file.js';
-import { messageOf } from './errors.js';
-import { unixSeconds } from './job.js';
-import type { Logger } from './logger.js';
-import { DAY_MS } from './option-checks.js';
+import { replaceFile } from '../disk/durable-fs.js';
+import { readJsonObject } from '../disk/json-object-file.js';
+import { messageOf } from '../errors.js';
+import { unixSeconds } from '../job.js';
+import type { Logger } from '../logger.js';
+import { DAY_MS } from '../option-checks.js';
 
 /** A clock that is so far ahead of all that is known is rather wrong than a gateway that has rested so long. */
 const FAR_AHEAD_MS = 365 * DAY_MS;

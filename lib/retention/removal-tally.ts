@@ -1,5 +1,5 @@
-import { messageOf } from './errors.js';
-import type { Logger } from './logger.js';
+import { messageOf } from '../errors.js';
+import type { Logger } from '../logger.js';
 
 /** Counts the jobs that a sweep removes, and those that it cannot remove. */
 export class RemovalTally {
