@@ -81,6 +81,37 @@ describe.each(Object.keys(modes) as (keyof typeof modes)[])('a generation in %s 
     expect(JSON.stringify(job)).not.toMatch(/one|Basic/);
   });
 
+  test.each([
+    '/sdapi/v1/%74xt2img',
+    '/sdapi/v1/%2574xt2img',
+    '//sdapi/v1/txt2img',
+    '/sdapi//v1/img2img',
+    '/sdapi%2fv1%2Ftxt2img',
+    '/sdapi/v1\\txt2img',
+    '/x/../sdapi/v1/txt2img',
+    '/sdapi/v1/%2e/txt2img',
+    '/sdapi/v1/txt2img/../txt2img',
+    '/SDAPI/v1/TXT2IMG',
+    '/sdapi/v1/txt2img/',
+    '/sdapi/v1/%74xt2img?%zz',
+  ])('is covered and tracked however its path is written: %s', async (path) => {
+    const backend = await startBackend();
+    const gateway = await start({ ...modes[mode](backend.url), auth });
+    const ask = (headers: string) => {
+      const client = rawClient(
+        gateway.port,
+        `POST ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 2\r\n${headers}\r\n{}`,
+      );
+      cleanups.push(() => client.socket.destroy());
+      return client.until('\r\n\r\n');
+    };
+    expect(await ask('')).toMatch(/^HTTP\/1\.1 401 /);
+    expect(backend.bodies).toEqual([]);
+    expect(await ask(`Authorization: ${ann.Authorization}\r\n`)).toMatch(
+      /^HTTP\/1\.1 200 .*\r\nX-Job-ID: /is,
+    );
+  });
+
   test('by img2img is covered, too', async () => {
     const backend = await startBackend();
     const gateway = await start({ ...modes[mode](backend.url), auth });
@@ -179,6 +210,8 @@ describe('what else is forwarded', () => {
     const preflight = { Origin: 'https://app.example', 'Access-Control-Request-Method': 'POST' };
     const url = `${gateway.url}/sdapi/v1/txt2img`;
     expect((await call(url, { method: 'OPTIONS', headers: preflight }).answer).status).toBe(200);
+    const withBody = { method: 'OPTIONS', headers: { ...preflight, 'Content-Length': '1' }, body: 'x' };
+    expect((await call(url, withBody).answer).status).toBe(401);
     expect((await call(`${gateway.url}/`, { headers: ann }).answer).status).toBe(200);
     expect(backend.headers.map(({ authorization }) => authorization)).toEqual([undefined, undefined]);
   });
@@ -241,6 +274,25 @@ describe('guessing', () => {
       const headers = { ...ann, 'X-Forwarded-For': '192.0.2.2' };
       expect((await status(gateway, '/sdapi/v1/jobs', headers)).status).toBe(expected);
     }
+  });
+
+  test('of one user’s jobs is that user’s own affair', async () => {
+    const gateway = await start({ auth });
+    for (let n = 100; n < 200; n += 1) {
+      await status(gateway, `/sdapi/v1/job/Unkno${n}`, { Authorization: basic('bob:two') });
+    }
+    const ask = async (headers: object) => (await status(gateway, '/sdapi/v1/job/Unknown1', headers)).status;
+    expect(await ask({ Authorization: basic('bob:two') })).toBe(429);
+    expect(await ask(ann)).toBe(404);
+  });
+
+  test('what pages of other sites make a browser ask for does not count, and polling counts once', async () => {
+    const gateway = await start({});
+    for (let n = 100; n < 220; n += 1) {
+      await status(gateway, `/sdapi/v1/job/Unkno${n}`, { 'Sec-Fetch-Site': 'cross-site' });
+      await status(gateway, '/sdapi/v1/job/Unknown1');
+    }
+    expect((await status(gateway, '/sdapi/v1/job/Unknown2')).status).toBe(404);
   });
 
   test('after 100 ids that are not there in a minute none is looked up', async () => {
@@ -326,6 +378,31 @@ describe('WebSockets', () => {
     expect(await echo(gateway, { ...ann, Origin: gateway.url })).toBe('hello');
     expect(backend.seen).toHaveLength(2);
     if (name.startsWith('forward')) expect(backend.seen[0]?.headers.authorization).toBeUndefined();
+  });
+
+  test('a host’s own logins are asked for, because no middleware has seen them', async () => {
+    const backend = await startSocketBackend();
+    const user = (req: IncomingMessage) => req.headers['x-user'] as string | undefined;
+    for (const gateway of [
+      await start({ a1111: backend.url, user }),
+      await startWrapped(backend, { user }),
+    ]) {
+      expect(await echo(gateway, {})).toBe(403);
+      expect(await echo(gateway, { 'X-User': 'ann', Origin: 'https://evil.example' })).toBe(403);
+      expect(await echo(gateway, { 'X-User': 'ann' })).toBe('hello');
+    }
+    expect(backend.seen).toHaveLength(2);
+  });
+
+  test('a second listener for upgrades is warned of: it forwards whatever is decided', async () => {
+    const backend = await startSocketBackend();
+    const gateway = await startWrapped(backend, { auth });
+    expect(await echo(gateway, ann)).toBe('hello');
+    expect(gateway.log).toEqual([]);
+    gateway.server.on('upgrade', () => {});
+    await echo(gateway, ann);
+    await echo(gateway, ann);
+    expect(gateway.log).toEqual([expect.stringContaining('Expected one listener for upgrades, got more')]);
   });
 
   test('without logins they pass, at once', async () => {

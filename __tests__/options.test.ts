@@ -225,6 +225,8 @@ describe('invalid values', () => {
     ['retention', '30', days, '"30"'],
     ['retention', '-1d', days, '"-1d"'],
     ['retention', '0s', days, '"0s"'],
+    ['retention', '6M', days, '"6M"'],
+    ['retention', 0.0001, days, '0.0001'],
     ['retention', 'for ever', days, '"for ever"'],
     ['retention', '1e9 days', days, '"1e9 days"'],
     ['retention', 1e-12, days, '1e-12'],
@@ -410,7 +412,7 @@ describe('the environment', () => {
       '"maybe"',
     ],
     [{ TRACKER_ENABLED: '2' }, 'TRACKER_ENABLED', 'one of 1, true, yes, on, 0, false, no, off', '"2"'],
-    ...['-1', '7d', 'abc', '1e9', '36501', '604800000', '0.0000000', '٣'].map(
+    ...['-1', '0.000001', '7d', 'abc', '1e9', '36501', '604800000', '0.0000000', '٣'].map(
       (text) =>
         [
           { TRACKER_RETENTION: text },

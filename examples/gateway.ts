@@ -22,7 +22,8 @@ app.use((req, _res, next) => {
 const tracker = jobTracker();
 app.use(tracker);
 
-const proxy = createProxyMiddleware({ target, ws: true });
+// Not with `ws: true`: it would pass WebSockets on by itself, whatever the tracker says of them.
+const proxy = createProxyMiddleware({ target });
 app.use(proxy);
 
 const server = app.listen(port, '127.0.0.1', () => {

@@ -61,7 +61,9 @@ export async function startStandalone(
   const settings = readSettings(env);
   const tracker = await openTracker(settings, env);
   // Who has to log in cannot be lured by a page: a browser keeps its logins by the name that it was given.
-  const refusal = settings.hasLogin ? () => undefined : hostGuard([settings.host, ...settings.hosts]);
+  const refusal = settings.hasLogin
+    ? () => undefined
+    : hostGuard([settings.host, ...settings.hosts], settings.corsOrigins);
   const server = createServer(createApp(settings, refusal, tracker));
   server.on('upgrade', (req, socket, head) => {
     const error = refusal(req);

@@ -1,5 +1,5 @@
 import { type CredentialList, parseCredentialList } from './auth/credential-list.js';
-import { DAY_MS, invalid, MAX_RETENTION_DAYS, unexpected } from './option-checks.js';
+import { daysMs, invalid, MAX_RETENTION_DAYS, unexpected } from './option-checks.js';
 
 /** What `TRACKER_*` variables say, checked; undefined where a variable is absent or empty. */
 export interface Environment {
@@ -50,10 +50,8 @@ function onOrOff(name: string, text: string): boolean {
 }
 
 function days(name: string, text: string): number {
-  const number = /^\d{1,6}(\.\d{1,6})?$/.test(text) ? Number(text) : Number.NaN;
-  const timeMs = Math.round(number * DAY_MS);
-  const isTooShort = number > 0 && timeMs === 0;
-  if (!(number <= MAX_RETENTION_DAYS) || isTooShort) {
+  const timeMs = /^\d{1,6}(\.\d{1,6})?$/.test(text) ? daysMs(Number(text)) : undefined;
+  if (timeMs === undefined) {
     throw invalid(name, `a number of days from 0 (keep for ever) to ${MAX_RETENTION_DAYS}`, text);
   }
   return timeMs;

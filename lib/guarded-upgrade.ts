@@ -10,7 +10,7 @@ import { offersHttp2, serveWithoutUpgrade } from './http/plain-upgrade.js';
 import type { Logger } from './logger.js';
 
 export interface GuardedUpgradeOptions {
-  /** Never rejects. Absent where nobody has to log in. */
+  /** Never rejects. Absent where nobody is known by name. */
   readonly identify: ((req: IncomingMessage) => Promise<Identity | Refusal>) | undefined;
   /** Absent where the host forwards. */
   readonly forwarder: Forwarder | undefined;
@@ -29,12 +29,27 @@ export type Upgrade = (req: IncomingMessage, socket: Duplex, head: Buffer) => bo
 
 export function guardedUpgrade({ identify, forwarder, app, logger }: GuardedUpgradeOptions): Upgrade {
   const letIn = new WeakSet<IncomingMessage>();
+  let hasWarned = false;
+
+  /** Whoever else hears of upgrades forwards them whatever is decided here. */
+  const warnOfOthers = (socket: Duplex): void => {
+    const { server } = socket as Socket & { server?: Server };
+    if (hasWarned || !server || server.listenerCount('upgrade') < 2) return;
+    hasWarned = true;
+    logger.warn(
+      'Expected one listener for upgrades, got more: WebSockets may pass without a login. ' +
+        'With http-proxy-middleware, leave `ws: true` out and call its `upgrade` yourself',
+    );
+  };
 
   const judge = (req: IncomingMessage, socket: Duplex, head: Buffer, who: Identity | Refusal): void => {
     // It left meanwhile.
     if (socket.destroyed) return;
     if (isRefusal(who)) {
       refuseUpgrade(socket, who.status, who.error, who.headers);
+    } else if (who.name === undefined && !who.isAdmin) {
+      // No middleware of the host's has seen it.
+      refuseUpgrade(socket, 403, 'Expected somebody who has logged in, got nobody');
     } else if (isForeign(req)) {
       // The browser has sent the login by itself.
       refuseUpgrade(socket, 403, 'Expected a page of this site, got one of another site');
@@ -62,6 +77,7 @@ export function guardedUpgrade({ identify, forwarder, app, logger }: GuardedUpgr
       return forwarder === undefined;
     }
     if (letIn.has(req)) return true;
+    warnOfOthers(socket);
     const known = app();
     // What Express does with every request, so that `req.ip` is there.
     if (known) Object.setPrototypeOf(req, known.request);

@@ -73,7 +73,9 @@ export class Health {
     this.#backends = backends.map(({ name, title, url, pingPath }) => {
       const ping = async () => {
         try {
-          await callBackend(url, { path: pingPath, timeoutMs: ANSWER_WITHIN_MS });
+          const { status } = await callBackend(url, { path: pingPath, timeoutMs: ANSWER_WITHIN_MS });
+          // What a proxy in front of a backend says that is down; forks answer 404 to a path that they do not have.
+          if (status >= 500) throw new Error(`${url.origin} answered ${status}`);
         } catch (cause) {
           throw new Error(`${title} at ${messageOf(cause)}`, { cause });
         }

@@ -1,7 +1,9 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import express, { type Express, type Request, type Response, type Router } from 'express';
+import { addressGroup } from './auth/address-group.js';
 import { Authenticator } from './auth/authenticate.js';
+import { readBasicLogin } from './auth/basic-login.js';
 import { CredentialListCheck } from './auth/credential-list.js';
 import { isRefusal } from './auth/identity.js';
 import { checkByFunction, type LoginCheck } from './auth/login-check.js';
@@ -155,7 +157,11 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
       jobs: kept,
       images,
       queuePosition: (id) => queue.positionOf(id),
-      unknownIds: new Throttle(UNKNOWN_IDS),
+      // Who has logged in shares no count with others of the same address.
+      unknownIds: new Throttle({
+        ...UNKNOWN_IDS,
+        groupOf: (asker) => (asker?.startsWith('user ') ? asker : addressGroup(asker)),
+      }),
       logger,
       identify,
       failure: () => readiness.failure,
@@ -206,7 +212,7 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
     }),
     events,
     upgrade: guardedUpgrade({
-      identify: authenticator.required ? (req) => authenticator.identify(req) : undefined,
+      identify: authenticator.knowsNames ? (req) => authenticator.identify(req) : undefined,
       forwarder,
       app: () => app,
       logger,
@@ -243,7 +249,7 @@ async function isKnown(
 ): Promise<'yes' | 'no' | 'answered'> {
   const who = await identify(req);
   if (!isRefusal(who)) return who.isAdmin || who.name !== undefined ? 'yes' : 'no';
-  if (req.headers.authorization === undefined || who.status === 503) return 'no';
+  if (readBasicLogin(req.headers).kind === 'absent' || who.status === 503) return 'no';
   answerError(res, who.status, who.error, who.headers);
   return 'answered';
 }

@@ -5,6 +5,8 @@ import { JobTrackerError } from './errors.js';
 const MAX_TIMER_MS = 2 ** 31 - 1;
 /** A hundred years: who gives more days has meant another unit. */
 export const MAX_RETENTION_DAYS = 36_500;
+/** Who gives fewer days has slipped by a few digits, and what is purged is gone. */
+const MIN_RETENTION_MS = 60_000;
 export const DAY_MS = 24 * 60 * 60 * 1000;
 /** So much of a wrong value is repeated. */
 const MAX_SHOWN = 100;
@@ -46,11 +48,23 @@ export function duration(name: string, value: unknown, orElse = ''): number {
 export function retention(name: string, value: unknown): number {
   const expected = `a number of days from 0 (keep for ever) to ${MAX_RETENTION_DAYS}, or a duration such as "12h"`;
   if (value === 0) return 0;
-  const timeMs = typeof value === 'number' ? value * DAY_MS : durationMs(value);
+  // For `ms` "6M" are minutes; whoever writes that of pictures means months.
+  const isMonths = typeof value === 'string' && /M\s*$/.test(value);
+  const timeMs = typeof value === 'number' ? daysMs(value) : durationMs(value);
   // Neither "0s" nor less than a millisecond may turn into "for ever".
-  if (timeMs === undefined || !(timeMs >= 1 && timeMs <= MAX_RETENTION_DAYS * DAY_MS))
+  if (isMonths || timeMs === undefined || !(timeMs >= 1 && timeMs <= MAX_RETENTION_DAYS * DAY_MS))
     throw invalid(name, expected, value);
   return Math.round(timeMs);
+}
+
+/**
+ * Days in milliseconds; undefined for what is no time to keep anything: less than a minute, or more than a hundred years.
+ * 0 is for ever.
+ */
+export function daysMs(days: unknown): number | undefined {
+  const timeMs = typeof days === 'number' ? Math.round(days * DAY_MS) : Number.NaN;
+  const isTime = timeMs >= MIN_RETENTION_MS && timeMs <= MAX_RETENTION_DAYS * DAY_MS;
+  return isTime || days === 0 ? timeMs : undefined;
 }
 
 function durationMs(value: unknown): number | undefined {

@@ -3,7 +3,7 @@ import { replaceFile } from './disk/durable-fs.js';
 import { putAside, readJsonObject } from './disk/json-object-file.js';
 import { JobTrackerError, messageOf } from './errors.js';
 import type { Logger } from './logger.js';
-import { boolean, DAY_MS, invalid, MAX_RETENTION_DAYS, unexpected } from './option-checks.js';
+import { boolean, DAY_MS, daysMs, invalid, MAX_RETENTION_DAYS, unexpected } from './option-checks.js';
 import { isObject, kindOf } from './value-kind.js';
 
 const KEYS = ['tracking_enabled', 'retention_days'] as const;
@@ -218,10 +218,8 @@ function refused(error: JobTrackerError): JobTrackerError {
 
 /** A number of days in milliseconds. */
 function days(name: string, value: unknown): number {
-  const timeMs = typeof value === 'number' ? value * DAY_MS : Number.NaN;
-  // Less than a millisecond must not turn into "for ever".
-  const isTooShort = timeMs > 0 && timeMs < 1;
-  if (!(timeMs >= 0 && timeMs <= MAX_RETENTION_DAYS * DAY_MS) || isTooShort)
+  const timeMs = daysMs(value);
+  if (timeMs === undefined)
     throw invalid(name, `a number of days from 0 (keep for ever) to ${MAX_RETENTION_DAYS}`, value);
-  return Math.round(timeMs);
+  return timeMs;
 }

@@ -179,6 +179,60 @@ test('an address that this machine does not have is named', async () => {
   await start({ TRACKER_DIR: dir });
 });
 
+describe('pages of other sites', () => {
+  const evil = { Origin: 'https://evil.example' };
+
+  async function socketStatus(url: string, headers: Record<string, string>): Promise<number> {
+    const socket = new WebSocket(`${url.replace('http', 'ws')}/queue/join`, { headers });
+    cleanups.push(() => socket.terminate());
+    return new Promise((resolve) => {
+      socket.once('open', () => resolve(101));
+      socket.once('unexpected-response', (_req, res) => resolve(res.statusCode ?? 0));
+      socket.once('error', () => {});
+    });
+  }
+
+  test('cannot send through their visitor’s browser what it would send without asking', async () => {
+    const backend = await startBackend();
+    const { url } = await start({ A1111_URL: backend.url });
+    const statusOf = async (path: string, headers: Record<string, string>) =>
+      (await call(url + path, { method: 'POST', headers, body: '{}' }).answer).status;
+    for (const path of ['/sdapi/v1/txt2img', '/sdapi/v1/interrupt']) {
+      expect(await statusOf(path, evil)).toBe(403);
+      expect(await statusOf(path, { Origin: 'null', 'Content-Type': 'text/plain' })).toBe(403);
+    }
+    expect(backend.state.generations).toHaveLength(0);
+    expect(await statusOf('/sdapi/v1/interrupt', {})).toBe(200);
+    expect(await statusOf('/sdapi/v1/interrupt', { Origin: url })).toBe(200);
+    // This kind is asked for in advance, and A1111 answers that.
+    expect(await statusOf('/sdapi/v1/interrupt', { ...evil, 'Content-Type': 'application/json' })).toBe(200);
+    expect(await socketStatus(url, evil)).toBe(403);
+    expect(await socketStatus(url, {})).toBe(101);
+    expect(await socketStatus(url, { Origin: url })).toBe(101);
+  });
+
+  test('may, where TRACKER_CORS names them', async () => {
+    const backend = await startBackend();
+    for (const named of ['https://evil.example', '*']) {
+      const { url } = await start({ A1111_URL: backend.url, TRACKER_CORS: named });
+      const { status } = await call(`${url}/sdapi/v1/interrupt`, { method: 'POST', headers: evil }).answer;
+      expect(status).toBe(200);
+      expect(await socketStatus(url, evil)).toBe(101);
+    }
+  });
+});
+
+test('a gateway on all addresses answers to each of them, but to no name that it does not know', async () => {
+  const backend = await startBackend();
+  const { url } = await start({ A1111_URL: backend.url, HOST: '0.0.0.0', TRACKER_OPEN: '1' });
+  const port = new URL(url).port;
+  const ask = async (host: string) =>
+    (await call(`http://127.0.0.1:${port}/sdapi/v1/jobs`, { headers: { Host: host } }).answer).status;
+  expect(await ask(`192.168.1.5:${port}`)).toBe(200);
+  expect(await ask('[fd00::5]')).toBe(200);
+  expect(await ask('evil.example')).toBe(403);
+});
+
 describe('the Host header', () => {
   const hosts = [
     'localhost',

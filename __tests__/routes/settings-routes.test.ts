@@ -321,3 +321,40 @@ describe('bodies', () => {
     expect(JSON.parse(answer.body.toString())[0]).toHaveLength(20_000);
   });
 });
+
+describe('a body that something in front has read', () => {
+  test.each([['and not left, is no empty one', (req: express.Request) => req.resume()]])(
+    '%s',
+    async (_name, read) => {
+      await start({
+        retention: '1s',
+        front: (app) =>
+          app.use((req, _res, next) => {
+            read(req);
+            req.once('end', () => next());
+          }),
+      });
+      await keepJob(1, 30);
+      const refused = { error: 'Expected a JSON object, got a body that something has read and not left' };
+      expect(await purge({ dry_run: true })).toMatchObject({ status: 400, body: refused });
+      expect((await kept.gateway.tracker.jobs.list()).total).toBe(1);
+      expect(await patch({ tracking_enabled: false })).toMatchObject({ status: 400, body: refused });
+      // There is nothing to be read of it.
+      expect((await purge()).status).toBe(200);
+    },
+  );
+
+  test.each([
+    ['express.raw()', express.raw({ type: () => true })],
+    ['express.text()', express.text({ type: () => true })],
+    ['express.json()', express.json({ type: () => true })],
+  ])('and left by %s is understood', async (_name, parser) => {
+    await start({ front: (app) => app.use(parser) });
+    await keepJob(1, 30);
+    expect(await purge({ older_than: 7, dry_run: true })).toMatchObject({
+      status: 200,
+      body: { jobs: 1, bytes: 10 },
+    });
+    expect((await kept.gateway.tracker.jobs.list()).total).toBe(1);
+  });
+});

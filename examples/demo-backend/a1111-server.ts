@@ -140,8 +140,17 @@ function describe(req: IncomingMessage, body: Buffer): DemoRequest {
 }
 
 /** The route of a request, or the answer of Starlette's router where there is none. */
+/** Starlette reads a path decoded. */
+function decoded(path: string): string {
+  try {
+    return decodeURIComponent(path);
+  } catch {
+    return path;
+  }
+}
+
 function findRoute(routes: readonly Route[], { method, url, headers }: DemoRequest): Route | Reply {
-  const path = url.split('?', 1)[0] as string;
+  const path = decoded(url.split('?', 1)[0] as string);
   const samePath = routes.filter((route) => route.path === path);
   const route = samePath.find(({ methods }) => methods.includes(method));
   if (route) return route;

@@ -34,6 +34,8 @@ export interface AuthenticatorOptions {
 export class Authenticator {
   /** Whether people have to log in. */
   readonly required: boolean;
+  /** Whether people are told apart at all. */
+  readonly knowsNames: boolean;
   readonly #login: LoginCheck | undefined;
   readonly #user: UserFunction | undefined;
   readonly #admins: readonly string[];
@@ -45,6 +47,7 @@ export class Authenticator {
 
   constructor({ login, user, admins = [], logger, throttle }: AuthenticatorOptions) {
     this.required = login !== undefined;
+    this.knowsNames = login !== undefined || user !== undefined;
     this.#login = login;
     this.#user = user;
     this.#admins = [...admins];

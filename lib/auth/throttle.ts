@@ -10,6 +10,8 @@ export interface ThrottleOptions {
   readonly windowMs: number;
   /** The time in milliseconds. Default: `Date.now`. */
   readonly now?: () => number;
+  /** What counts as one caller. Default: an IPv4 address, or the /64 of an IPv6 one. */
+  readonly groupOf?: (address: string | undefined) => string;
 }
 
 interface Window {
@@ -28,12 +30,14 @@ export class Throttle {
   readonly limit: number;
   readonly windowMs: number;
   readonly #now: () => number;
+  readonly #groupOf: (address: string | undefined) => string;
   /** In the order in which they began. */
   readonly #windows = new Map<string, Window>();
   /** Goes on from where it stands: a new iterator each time would pass all the gaps that were left at the front. */
   readonly #oldest = this.#windows.keys();
 
-  constructor({ limit, windowMs, now = () => Date.now() }: ThrottleOptions) {
+  constructor({ limit, windowMs, now = () => Date.now(), groupOf = addressGroup }: ThrottleOptions) {
+    this.#groupOf = groupOf;
     this.limit = limit;
     this.windowMs = windowMs;
     this.#now = now;
@@ -41,19 +45,19 @@ export class Throttle {
 
   /** How long an address is blocked from now, in milliseconds. 0: it is not. */
   blockedFor(address: string | undefined): number {
-    const window = this.#windowOf(addressGroup(address));
+    const window = this.#windowOf(this.#groupOf(address));
     if (!window || window.count < this.limit) return 0;
     return Math.max(0, window.startMs + this.windowMs - this.#now());
   }
 
   /** How many more events are borne from an address now. */
   remaining(address: string | undefined): number {
-    return this.limit - (this.#windowOf(addressGroup(address))?.count ?? 0);
+    return this.limit - (this.#windowOf(this.#groupOf(address))?.count ?? 0);
   }
 
   /** @param event what happened: the same again within one window counts once. Absent: it always counts. */
   count(address: string | undefined, event?: string): void {
-    const group = addressGroup(address);
+    const group = this.#groupOf(address);
     const window = this.#windowOf(group) ?? this.#begin(group);
     if (window.count >= this.limit) return;
     if (event !== undefined) {

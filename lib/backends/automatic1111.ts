@@ -1,3 +1,4 @@
+import { canonicalPath } from '../http/canonical-path.js';
 import type { RequestFields } from '../job.js';
 import type { TopLevelMembers } from '../json/top-level-members.js';
 import { Automatic1111Answer } from './automatic1111-answer.js';
@@ -33,7 +34,7 @@ export const automatic1111: Backend = {
   pingPath: '/internal/ping',
   loginPath: '/sdapi/v1/progress?skip_current_image=true',
 
-  matches: (method, path) => method === 'POST' && GENERATION_PATHS.has(path),
+  matches: (method, path) => method === 'POST' && GENERATION_PATHS.has(canonicalPath(path)),
 
   readRequest(members): RequestFacts {
     const prompt = textOf(members, 'prompt') ?? '';

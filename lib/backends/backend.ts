@@ -63,7 +63,10 @@ export interface Backend {
   readonly pingPath: string;
   /** What GET answers with 401 to a wrong login, where the backend has logins of its own, and at once with 2xx to a right one. */
   readonly loginPath: string;
-  /** True for a generation request. `path` is the one below the mount, without the query. */
+  /**
+   * True for a generation request, however its path is written: what goes on behind may read it less strictly than we
+   * do. `path` is the one below the mount, without the query.
+   */
   matches(method: string | undefined, path: string): boolean;
   readRequest(members: TopLevelMembers): RequestFacts;
   /**

@@ -48,6 +48,7 @@ export function isSimpleRequest(req: IncomingMessage): boolean {
 
 /** True for the question, sent without credentials, whether a page of another origin may send a request (Fetch standard). */
 export function isPreflight(req: IncomingMessage): boolean {
-  const { origin, 'access-control-request-method': method } = req.headers;
-  return req.method === 'OPTIONS' && origin !== undefined && method !== undefined;
+  const { origin, 'access-control-request-method': method, 'content-length': length = '0' } = req.headers;
+  const hasBody = length !== '0' || req.headers['transfer-encoding'] !== undefined;
+  return req.method === 'OPTIONS' && origin !== undefined && method !== undefined && !hasBody;
 }

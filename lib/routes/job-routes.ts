@@ -1,6 +1,7 @@
 import express, { type ErrorRequestHandler, type Request, type Response, type Router } from 'express';
 import { type Identity, mayTouch } from '../auth/identity.js';
 import type { Throttle } from '../auth/throttle.js';
+import { isForeign } from '../http/cross-origin.js';
 import { answerError } from '../http/error-answer.js';
 import type { ImageStore } from '../images/image-store.js';
 import { isFinished, type Job } from '../job.js';
@@ -29,8 +30,8 @@ export function jobRoutes(options: JobRoutesOptions): Router {
   /** A job that is not the caller's is answered like one that is not there. */
   const withJob = (behave: (job: Job, req: Request, res: Response) => Promise<void>) =>
     route('user', async (req, res, identity) => {
-      const address = req.ip ?? '';
-      const blockedMs = unknownIds.blockedFor(address);
+      const asker = identity.name === undefined ? req.ip : `user ${identity.name}`;
+      const blockedMs = unknownIds.blockedFor(asker);
       if (blockedMs > 0) {
         const headers = { 'Retry-After': Math.ceil(blockedMs / 1000) };
         answerError(res, 429, 'Too many requests for jobs that are not there', headers);
@@ -42,7 +43,8 @@ export function jobRoutes(options: JobRoutesOptions): Router {
         await behave(job, req, res);
       } else {
         // Who polls for a job that has been purged asks for the same one, again and again.
-        unknownIds.count(address, id.slice(0, 64));
+        // And a page of another site may make its visitor's browser ask, but learns nothing by it.
+        if (!isForeign(req)) unknownIds.count(asker, id.slice(0, 64));
         sendNotFound(res);
       }
     });

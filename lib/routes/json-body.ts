@@ -14,13 +14,34 @@ const parse = express.json({ limit: MAX_BODY_KB * 1024, type: () => true, strict
  */
 export function withJsonBody(behave: (body: unknown, req: Request, res: Response) => Promise<void>) {
   return async (req: Request, res: Response): Promise<void> => {
+    if (req.readableEnded) {
+      const body = bodyLeftByHost(req);
+      if (body === UNREADABLE)
+        answerError(res, 400, 'Expected a JSON object, got a body that something has read and not left');
+      else await behave(body, req, res);
+      return;
+    }
     const failure = await new Promise<BodyError | undefined>((resolve) => {
-      if (req.readableEnded) resolve(undefined);
-      else parse(req, res, (error?: unknown) => resolve(error as BodyError | undefined));
+      parse(req, res, (error?: unknown) => resolve(error as BodyError | undefined));
     });
     if (failure === undefined) await behave(req.body, req, res);
     else answerFailure(res, failure);
   };
+}
+
+const UNREADABLE = Symbol('unreadable');
+
+/** What a parser of the host's has made of the body; a logger that has only read it must not make it an empty one. */
+function bodyLeftByHost({ body, headers }: Request): unknown {
+  const { 'content-length': length = '0', 'transfer-encoding': encoding } = headers;
+  const wasEmpty = length === '0' && encoding === undefined;
+  if (body === undefined) return wasEmpty ? undefined : UNREADABLE;
+  if (!Buffer.isBuffer(body) && typeof body !== 'string') return body;
+  try {
+    return body.length === 0 ? undefined : JSON.parse(body.toString());
+  } catch {
+    return UNREADABLE;
+  }
 }
 
 interface BodyError extends Error {
