@@ -28,11 +28,11 @@ describe('generation requests', () => {
     ['OPTIONS', '/sdapi/v1/txt2img', false],
     [undefined, '/sdapi/v1/txt2img', false],
     // A1111 redirects this one, and the client comes again.
-    ['POST', '/sdapi/v1/txt2img/', false],
-    ['POST', '/sdapi/v1/TXT2IMG', false],
+    ['POST', '/sdapi/v1/txt2img/', true],
+    ['POST', '/sdapi/v1/TXT2IMG', true],
     ['POST', '/sdapi/v1/txt2img2', false],
     ['POST', '/x/sdapi/v1/txt2img', false],
-    ['POST', '//sdapi/v1/txt2img', false],
+    ['POST', '//sdapi/v1/txt2img', true],
     ['POST', '/sdapi/v1/extra-single-image', false],
     ['POST', '/prompt', false],
   ])('%s %s: %p', (method, path, expected) => {
