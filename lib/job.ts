@@ -69,11 +69,34 @@ export interface Job {
   readonly sidecar?: string;
   /** The size of the job's files together, images and sidecar. */
   readonly bytes?: number;
+  /** By this the same request of the same caller is told again: a hash. */
+  readonly fingerprint?: string;
+  /** A hash of the caller and its `Idempotency-Key`. */
+  readonly idempotency?: string;
+  /** A client has been handed the last byte of the answer, or a 202. */
+  readonly delivered?: true;
+  /** The client was answered with 202: the job runs without anybody waiting for its answer. */
+  readonly accepted?: true;
+  /** What passed through to the backend while the job ran; its images may be fewer, or unfinished. */
+  readonly disturbed_by?: 'interrupt' | 'skip';
+  /** The id of the failed job that this one is another try of. */
+  readonly retry_of?: string;
 }
 
 /** A change to a job; its id, and what was known when it was made, never change. */
 export type JobChange = Partial<
-  Pick<Job, 'status' | 'output_paths' | 'started_at' | 'finished_at' | 'error' | 'sidecar' | 'bytes'>
+  Pick<
+    Job,
+    | 'status'
+    | 'output_paths'
+    | 'started_at'
+    | 'finished_at'
+    | 'error'
+    | 'sidecar'
+    | 'bytes'
+    | 'delivered'
+    | 'disturbed_by'
+  >
 >;
 
 /** True once a job has ended, well or not. */

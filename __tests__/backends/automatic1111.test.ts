@@ -67,6 +67,7 @@ describe('what is recorded of a request', () => {
       prompt: 'a boat',
       fields,
       imagesUnwanted: false,
+      hasSecrets: true,
     });
   });
 
@@ -145,7 +146,7 @@ describe('what is recorded of a request', () => {
     '\0\0\0',
     '--boundary\r\n',
   ])('a body %j says nothing', (body) => {
-    expect(read(body)).toEqual({ prompt: '', fields: {}, imagesUnwanted: false });
+    expect(read(body)).toEqual({ prompt: '', fields: {}, imagesUnwanted: false, hasSecrets: false });
   });
 
   test.each([5, null, true, ['a'], { a: 1 }])('a prompt %j is none', (prompt) => {

@@ -1,4 +1,5 @@
 import { ObjectScanner } from '../json/object-scanner.js';
+import type { TextEdit } from '../json/text-edits.js';
 import { TopLevelMembers } from '../json/top-level-members.js';
 
 /** Bytes of the text from `start` to `end`, `end` exclusive. */
@@ -56,6 +57,15 @@ export class AnswerMembers {
   parameter(name: string): Place | undefined {
     const member = this.#parameters.get(name);
     return member && { start: this.#parametersStart + member.start, end: this.#parametersStart + member.end };
+  }
+
+  /** The edits that make of the text what A1111 answers to a client that wants no images. */
+  get editsWithoutImages(): TextEdit[] {
+    const echo = this.parameter('send_images');
+    const edits: TextEdit[] = [];
+    if (this.#images) edits.push({ ...this.#images, text: '[]' });
+    if (echo) edits.push({ ...echo, text: 'false' });
+    return edits.sort((a, b) => a.start - b.start);
   }
 
   #lookInside(end: number): void {

@@ -64,15 +64,7 @@ export class Automatic1111Answer implements AnswerCapture {
 
   clientAnswer(): Buffer | undefined {
     if (!this.#options.imagesUnwanted) return undefined;
-    const images = this.#members.images;
-    const echo = this.#members.parameter('send_images');
-    const edits: TextEdit[] = [];
-    if (images) edits.push({ ...images, text: '[]' });
-    if (echo) edits.push({ ...echo, text: 'false' });
-    return editedText(
-      Buffer.concat(this.#heldText),
-      edits.sort((a, b) => a.start - b.start),
-    );
+    return editedText(Buffer.concat(this.#heldText), this.#members.editsWithoutImages);
   }
 
   #takeText(bytes: Buffer): void {

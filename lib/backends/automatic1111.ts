@@ -1,10 +1,18 @@
 import { canonicalPath } from '../http/canonical-path.js';
 import type { RequestFields } from '../job.js';
+import { applyEdits } from '../json/text-edits.js';
 import type { TopLevelMembers } from '../json/top-level-members.js';
+import { AnswerMembers } from './answer-members.js';
 import { Automatic1111Answer } from './automatic1111-answer.js';
+import { automatic1111Tasks } from './automatic1111-tasks.js';
 import type { Backend, RequestFacts } from './backend.js';
 
 const GENERATION_PATHS = new Set(['/sdapi/v1/txt2img', '/sdapi/v1/img2img']);
+/** Both hit whatever runs, whoever asks. */
+const DISTURBANCES = new Map<string, 'interrupt' | 'skip'>([
+  ['/sdapi/v1/interrupt', 'interrupt'],
+  ['/sdapi/v1/skip', 'skip'],
+]);
 
 /** What of a request stands in the record; the whole of it is in the answer's `parameters`. */
 const RECORDED_FIELDS = [
@@ -21,6 +29,9 @@ const RECORDED_FIELDS = [
   'denoising_strength',
   'send_images',
 ];
+/** SillyTavern sends its login for A1111, and the address, inside the body, too. */
+const SECRET_MEMBERS = ['auth', 'url'];
+const NOTHING = ['null', '""'];
 const FALSE_WORDS = /^(?:0|off|f|false|n|no)$/i;
 const MAX_PROMPT_LENGTH = 10_000;
 const MAX_FIELD_LENGTH = 1_000;
@@ -35,6 +46,8 @@ export const automatic1111: Backend = {
   loginPath: '/sdapi/v1/progress?skip_current_image=true',
 
   matches: (method, path) => method === 'POST' && GENERATION_PATHS.has(canonicalPath(path)),
+  disturbance: (method, path) => (method === 'POST' ? DISTURBANCES.get(canonicalPath(path)) : undefined),
+  tasks: automatic1111Tasks,
 
   readRequest(members): RequestFacts {
     const prompt = textOf(members, 'prompt') ?? '';
@@ -47,6 +60,7 @@ export const automatic1111: Backend = {
       prompt: shortened(prompt, MAX_PROMPT_LENGTH),
       fields: fields as RequestFields,
       imagesUnwanted: isUnwanted(members),
+      hasSecrets: SECRET_MEMBERS.some((name) => !NOTHING.includes(members.get(name)?.text ?? 'null')),
     };
   },
 
@@ -57,12 +71,25 @@ export const automatic1111: Backend = {
     // The images are in the answer or nowhere: what A1111 saves on its own disk cannot be fetched from it.
     if (isUnwanted(members)) changes.send_images = true;
     // With a task id of ours, A1111's progress can be asked for this very job.
-    const taskId = members.get('force_task_id');
-    if (forwards && (!taskId || taskId.text === 'null')) changes.force_task_id = jobId;
+    if (forwards && namesNoTask(members)) changes.force_task_id = jobId;
     return changes;
   },
 
+  taskOf(members, { jobId, forwards }) {
+    if (!members.whole) return undefined;
+    if (namesNoTask(members)) return forwards ? jobId : undefined;
+    // An empty one makes A1111 take one of its own.
+    return textOf(members, 'force_task_id') || undefined;
+  },
+
   captureAnswer: (options) => new Automatic1111Answer(options),
+
+  async answerAgain(kept, { imagesUnwanted }) {
+    if (!imagesUnwanted) return kept;
+    const members = new AnswerMembers();
+    for await (const chunk of kept.text()) members.write(chunk);
+    return { sizeBytes: undefined, chunks: () => applyEdits(kept.text(), members.editsWithoutImages) };
+  },
 
   /** A1111's own errors are `{error, detail, errors}`; FastAPI's have a `detail` that is a text or a list of faults. */
   explainError(status, body) {
@@ -84,6 +111,11 @@ export const automatic1111: Backend = {
     return unknownRoute ? 'It does not know its own API: start it with --api.' : undefined;
   },
 };
+
+function namesNoTask(members: TopLevelMembers): boolean {
+  const taskId = members.get('force_task_id');
+  return !taskId || taskId.text === 'null';
+}
 
 /** A fault as FastAPI lists it: `{loc: ["body", "steps"], msg: "value is not a valid integer"}`. */
 function faultText(fault: unknown): string {

@@ -1,4 +1,5 @@
 import type { ImageStore } from '../images/image-store.js';
+import type { KeptAnswer } from '../images/kept-answer.js';
 import type { BackendName, JobError, RequestFields } from '../job.js';
 import type { TopLevelMembers } from '../json/top-level-members.js';
 
@@ -9,6 +10,8 @@ export interface RequestFacts {
   readonly fields: RequestFields;
   /** The client wants no images in its answer. */
   readonly imagesUnwanted: boolean;
+  /** The body holds somebody's password, or what is like one. */
+  readonly hasSecrets: boolean;
 }
 
 export interface CaptureOptions {
@@ -52,6 +55,23 @@ export interface AnswerCapture {
   breakOff(): Promise<CapturedAnswer>;
 }
 
+/** A kept answer as a client gets it. */
+export interface AnswerAgain {
+  /** Undefined where that is known only once it has been read. */
+  readonly sizeBytes: number | undefined;
+  chunks(): AsyncIterable<Buffer>;
+}
+
+/** What a backend says of one of its tasks. */
+export type TaskState = 'running' | 'queued' | 'finished' | 'unknown';
+
+/** The calls of our own with which one task is looked at and stopped. Both reject with `BACKEND_UNANSWERED`. */
+export interface BackendTasks {
+  look(url: URL, taskId: string): Promise<TaskState>;
+  /** Stops whatever the backend is running. Rejects with `NOT_CANCELLABLE` where the backend refuses. */
+  interrupt(url: URL): Promise<void>;
+}
+
 /** All that one kind of backend has of its own. */
 export interface Backend {
   readonly name: BackendName;
@@ -68,6 +88,8 @@ export interface Backend {
    * do. `path` is the one below the mount, without the query.
    */
   matches(method: string | undefined, path: string): boolean;
+  /** What a request does to whatever the backend is running, where it ends that early. `path` as above. */
+  disturbance(method: string | undefined, path: string): 'interrupt' | 'skip' | undefined;
   readRequest(members: TopLevelMembers): RequestFacts;
   /**
    * The top-level members that have to be different in the request that the backend gets.
@@ -78,7 +100,12 @@ export interface Backend {
     members: TopLevelMembers,
     options: { jobId: string; forwards: boolean },
   ): Readonly<Record<string, string | boolean>>;
+  /** What the backend will call the task of a request with these changes; undefined where that cannot be told. */
+  taskOf(members: TopLevelMembers, options: { jobId: string; forwards: boolean }): string | undefined;
+  readonly tasks: BackendTasks;
   captureAnswer(options: CaptureOptions): AnswerCapture;
+  /** What a client gets that asks for a kept answer once more: the same bytes as the first one. */
+  answerAgain(kept: KeptAnswer, options: { imagesUnwanted: boolean }): Promise<AnswerAgain>;
   /** What an error answer says, in one line. */
   explainError(status: number, body: string): string;
   /** What the owner should do about an error answer, where that is plain. */
