@@ -1,7 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { lstatSync, unlinkSync, watch } from 'node:fs';
-import { mkdir, readdir, rename, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readdir, rename, writeFile } from 'node:fs/promises';
 import { createServer, Server } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -180,6 +180,26 @@ describe('acquireFolderLock', () => {
       expect.stringMatching(/cannot be locked, because its filesystem holds no sockets/),
     ]);
     await lock.release();
+  });
+
+  test('is free also where its socket cannot be removed, which is said', async () => {
+    const folder = await tempFolder();
+    await chmod(folder, 0o777);
+    const log = collectLog();
+    const lock = await acquireFolderLock(folder, log);
+    await chmod(folder, 0o555);
+    // Nothing is forbidden to root.
+    const isRoot = process.getuid?.() === 0;
+    if (isRoot) process.seteuid?.(65_534);
+    try {
+      await lock.release();
+    } finally {
+      if (isRoot) process.seteuid?.(0);
+    }
+    expect(log.warnings).toEqual([expect.stringMatching(/jobs\.json\.lock is left behind: EACCES/)]);
+    await chmod(folder, 0o777);
+    const next = await acquireFolderLock(folder);
+    await next.release();
   });
 
   test('says what is wrong with a folder that is not there', async () => {

@@ -1,6 +1,7 @@
 import http, { type IncomingHttpHeaders, type IncomingMessage } from 'node:http';
 import https from 'node:https';
 import { JobTrackerError, messageOf, systemCodeOf } from '../errors.js';
+import { lookup } from './lookup.js';
 
 const MAX_ANSWER_BYTES = 1024 * 1024;
 
@@ -48,6 +49,7 @@ export function callBackend(base: URL, call: BackendCall): Promise<BackendAnswer
       headers: headersOf(base, call),
       // A connection that was kept may be dead already.
       agent: false,
+      lookup,
     });
     // The first outcome is the one that counts; a promise sees to that.
     const settle = (outcome: () => void) => {

@@ -1,8 +1,9 @@
-import { type IncomingMessage, ServerResponse } from 'node:http';
+import { type IncomingMessage, type OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
 import { onConnectionLoss } from './connection-loss.js';
-import { moveToNullSocket } from './null-socket.js';
+import { makeLastOnConnection, moveToNullSocket, NullSocket } from './null-socket.js';
+import { rawAnswer } from './raw-answer.js';
 import { resetSocket } from './reset-socket.js';
 import {
   hasBody,
@@ -84,6 +85,8 @@ export class DetachedResponse {
     this.#socket = req.socket;
     this.#patch = new ResponsePatch(req, res);
     this.#patch.own('destroy', (error) => this.#destroy(error));
+    // A replayed request has no client.
+    this.#lost = (this.#socket as unknown) instanceof NullSocket;
     this.#forgetLoss = onConnectionLoss(this.#socket, () => this.#onLoss());
     this.#patch.front.on('close', this.#forgetLoss);
   }
@@ -94,9 +97,19 @@ export class DetachedResponse {
     return headersSent || writableEnded || destroyed;
   }
 
-  /** The client is gone. */
+  /** The client is gone, or never was, or has been dismissed. */
   get lost(): boolean {
     return this.#lost;
+  }
+
+  /** Nothing can be written any more: the client is gone, or the answer has been ended, be it by somebody in front. */
+  get over(): boolean {
+    return this.#lost || this.#res.writableEnded || this.#res.destroyed;
+  }
+
+  /** The answer was ended by `finish`, and by nobody else. */
+  get finished(): boolean {
+    return this.#finishCalled;
   }
 
   /** A head has left ahead of the handler's. */
@@ -151,6 +164,36 @@ export class DetachedResponse {
         return result === shadow ? res : result;
       });
     }
+  }
+
+  /**
+   * Gives the client a head with the headers that are set, unless one has left. What follows by `write` and `finish` is
+   * an answer of our own, and not the handler's.
+   */
+  sendHead(status: number): void {
+    if (this.#lost) return;
+    this.#outward((front) => this.#res.headersSent || front.writeHead(status));
+  }
+
+  /**
+   * Gives the client a whole answer of our own at once, and parts with it: to the handler, which may come later, it is
+   * as if the client had left. The headers that are set go along. To be called when the request's body has arrived.
+   *
+   * @returns false where that cannot be done, and nothing has been: the client is gone, a head has left, or the answers
+   * to earlier requests on this connection are still to come.
+   */
+  dismiss(status: number, headers: Readonly<OutgoingHttpHeaders>, body: Buffer): boolean {
+    const res = this.#res;
+    const socket = this.#socket;
+    const isAnswered = this.#outward(() => this.answered);
+    if (this.#lost || isAnswered || res.socket !== socket || !socket.writable) return false;
+    const bytes = this.#outward(() => rawAnswer(res, status, headers, body));
+    // What waits behind it in the pipeline must not get a connection that has been ended.
+    makeLastOnConnection(res);
+    this.#lose();
+    socket.write(bytes);
+    socket.destroySoon();
+    return true;
   }
 
   /** Hands bytes to the connection. Returns false where it wants to be asked again at the next drain. */
@@ -354,28 +397,41 @@ export class DetachedResponse {
   }
 
   #onLoss(): void {
-    this.#lost = true;
     const socket = this.#socket;
     // Node 24 destroys the pipelined responses of a lost connection while it hears of the loss, which is now.
     this.#nodeAborts = true;
     process.nextTick(() => {
       this.#nodeAborts = false;
     });
+    if (this.#lost) return;
     const cutFromInside =
       !this.#resetByUs &&
       this.#head !== undefined &&
       !this.#ended &&
       socket.errored === null &&
       !socket.readableEnded;
-    if (!this.#finishCalled) {
-      this.#outward(() => moveToNullSocket(this.#res, socket));
-      // http-proxy takes an error of the backend for the client's when the request's socket is destroyed.
-      const facade = Object.create(socket, { destroyed: { value: false }, writable: { value: true } });
-      this.#req.socket = facade as Socket;
-    }
-    for (const listener of this.#lossListeners.splice(0)) listener();
+    this.#lose();
     // Express's last resort for an error in the middle of an answer is to destroy the socket.
     if (cutFromInside)
       this.#cut(new Error('The connection was closed from inside in the middle of the answer'));
+  }
+
+  #lose(): void {
+    this.#lost = true;
+    const socket = this.#socket;
+    if (!this.#finishCalled) {
+      this.#outward(() => moveToNullSocket(this.#res, socket));
+      // http-proxy takes an error of the backend for the client's when the request's socket is destroyed, and body
+      // parsers leave a request alone whose socket cannot be read.
+      const facade = Object.create(socket, {
+        destroyed: { value: false },
+        readable: { value: true },
+        writable: { value: true },
+        // A closed socket may have forgotten it.
+        remoteAddress: { value: socket.remoteAddress },
+      });
+      this.#req.socket = facade as Socket;
+    }
+    for (const listener of this.#lossListeners.splice(0)) listener();
   }
 }

@@ -29,12 +29,18 @@ export class EarlyHead {
     response.onLost(() => this.stop());
   }
 
+  /**
+   * False where the browser would keep an answer of ours from the page: it is of another origin, and nobody has let it in
+   * yet. The backend's own CORS headers would come too late.
+   */
+  get isReadable(): boolean {
+    return !isCrossOrigin(this.#req) || this.#response.getHeader('access-control-allow-origin') !== undefined;
+  }
+
   /** The job has to wait, or is about to be handed on with `headAfter: 0`: the head leaves now. */
   sendNow(): void {
     if (this.#stopped || this.#response.early || this.#options.headAfterMs === false) return;
-    // The backend's own CORS headers would come too late, and the browser would keep the answer from the page.
-    if (isCrossOrigin(this.#req) && this.#response.getHeader('access-control-allow-origin') === undefined)
-      return;
+    if (!this.isReadable) return;
     const response = this.#response;
     // What a middleware has said of a body that is not there yet would be wrong.
     for (const name of ['content-length', 'content-encoding', 'etag']) response.removeHeader(name);

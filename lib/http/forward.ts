@@ -4,6 +4,7 @@ import type { Duplex } from 'node:stream';
 import { messageOf, systemCodeOf } from '../errors.js';
 import { answerError } from './error-answer.js';
 import { originForm, requestHeaders } from './forward-headers.js';
+import { lookup } from './lookup.js';
 import { type ParsedRequest, parsedBody } from './parsed-body.js';
 import { passOnAnswer } from './pass-on-answer.js';
 import { isWebSocket, serveWithoutUpgrade } from './plain-upgrade.js';
@@ -97,6 +98,7 @@ export class Forwarder {
       headers: Object.fromEntries(headers.filter(([, value]) => value !== undefined)),
       // A connection that was kept may be dead already, and a generation must not be sent twice.
       agent: false,
+      lookup,
     });
     // A generation takes as long as it takes; only a dead connection ends it.
     upstream.setSocketKeepAlive(true, TCP_KEEP_ALIVE_MS);

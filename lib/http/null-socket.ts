@@ -6,23 +6,40 @@ import { Writable } from 'node:stream';
  * A socket that takes everything and sends it nowhere. A response whose client has left is put on one, so that all of
  * Node's own machinery (write, end, 'finish', 'close') goes on as if somebody were listening.
  */
-function createNullSocket(): Writable {
-  const socket = new Writable({
-    // Node corks a response while it writes, and nobody listens for this stream's 'drain'.
-    highWaterMark: Number.MAX_SAFE_INTEGER,
-    write: (_chunk, _encoding, done) => done(),
-  });
-  // pipeline() and undici destroy the response with an error; here it has nowhere to go.
-  socket.on('error', () => {});
-  const self = () => socket;
-  return Object.assign(socket, {
-    setTimeout: self,
-    setNoDelay: self,
-    setKeepAlive: self,
-    ref: self,
-    unref: self,
-    destroySoon: () => socket.destroy(),
-  });
+export class NullSocket extends Writable {
+  constructor() {
+    super({
+      // Node corks a response while it writes, and nobody listens for this stream's 'drain'.
+      highWaterMark: Number.MAX_SAFE_INTEGER,
+      write: (_chunk, _encoding, done) => done(),
+    });
+    // pipeline() and undici destroy the response with an error; here it has nowhere to go.
+    this.on('error', () => {});
+  }
+
+  setTimeout(): this {
+    return this;
+  }
+
+  setNoDelay(): this {
+    return this;
+  }
+
+  setKeepAlive(): this {
+    return this;
+  }
+
+  ref(): this {
+    return this;
+  }
+
+  unref(): this {
+    return this;
+  }
+
+  destroySoon(): void {
+    this.destroy();
+  }
 }
 
 /** The parts of `ServerResponse` that its types leave out; the same in Node 20 to 24. */
@@ -43,8 +60,22 @@ export function moveToNullSocket(response: ServerResponse, lost: Socket): void {
   if ((res.socket as unknown) === lost) res.detachSocket(lost);
   res.destroyed = false;
   res._closed = false;
-  res.assignSocket(createNullSocket());
+  putOnNullSocket(response);
+}
+
+/** Gives a response that has no socket one that leads nowhere, for good. */
+export function putOnNullSocket(response: ServerResponse): NullSocket {
+  const res = response as unknown as ResponseInternals;
+  const socket = new NullSocket();
+  res.assignSocket(socket);
   // Node will want to do both for the real socket when this response has finished.
   res.detachSocket = () => {};
   res.assignSocket = () => {};
+  return socket;
+}
+
+/** From now on a response looks to Node like the last one of its connection. */
+export function makeLastOnConnection(response: ServerResponse): void {
+  // Node works it out from the headers, which the handler may still set.
+  Object.defineProperty(response, '_last', { configurable: true, get: () => true, set: () => {} });
 }

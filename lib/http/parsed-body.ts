@@ -28,10 +28,16 @@ export function parsedBody(req: ParsedRequest): ParsedBody | Error | undefined {
   return { bytes, headers };
 }
 
-function bytesOf({ body, headers }: ParsedRequest): Buffer | Error {
-  const type = headers['content-type'] ?? '';
+/** Whether what a parser has left says all that the body did: the rest of a form may lie anywhere. */
+export function saysAll({ body, headers }: ParsedRequest): boolean {
   const isText = Buffer.isBuffer(body) || typeof body === 'string';
-  if (isText || (body !== undefined && /[/+]json\b/i.test(type))) return bytesOfParsed(body);
+  return isText || (body !== undefined && /[/+]json\b/i.test(headers['content-type'] ?? ''));
+}
+
+function bytesOf(req: ParsedRequest): Buffer | Error {
+  const { body, headers } = req;
+  if (saysAll(req)) return bytesOfParsed(body);
+  const type = headers['content-type'] ?? '';
   const what = body === undefined ? 'one that has been read and left nothing' : 'a parsed one';
   return new Error(
     `Expected a request body that nobody has read yet, or JSON, got ${what} of type "${type}": ` +

@@ -1,11 +1,8 @@
 import { IncomingMessage } from 'node:http';
 import { messageOf, systemCodeOf } from '../errors.js';
 import { applyEdits, grownBytes, type TextEdit } from '../json/text-edits.js';
+import { BodyBytes, DISK_STALLED_AFTER_MS, type MoveBytes } from './body-bytes.js';
 import { bytesOfParsed } from './parsed-body.js';
-import { Spool } from './spool.js';
-
-/** A disk that takes nothing for so long must not keep the request from arriving: the rest of it stays in memory. */
-const DISK_STALLED_AFTER_MS = 1_000;
 
 export interface ReceiveOptions {
   /** The folder for bodies of more than `memoryBytes`. */
@@ -14,6 +11,11 @@ export interface ReceiveOptions {
   readonly memoryBytes?: number;
   /** Sees the body's bytes as they come, in order. */
   readonly onChunk: (chunk: Buffer) => void;
+  /**
+   * Keeps what is read of the body, so that `keptCopy` can give the whole: up to 256 KiB in memory, the rest in a private
+   * file. False by default.
+   */
+  readonly keep?: boolean;
 }
 
 /** The inner side of a request stream, as far as Node 20 to 24 have it alike. */
@@ -33,12 +35,12 @@ interface ReadableState {
  */
 export class RequestBody {
   readonly #req: IncomingMessage & { body?: unknown };
-  readonly #spool: Spool;
+  readonly #bytes: BodyBytes;
+  /** What is given on, from the moment somebody may read it. */
+  #given: AsyncGenerator<Buffer, void> | undefined;
   #whole = false;
   #readingBegun = false;
   #diskFails = false;
-  /** Bytes that nobody had read have been let go. */
-  #incomplete = false;
   #unshield: () => void = () => {};
   #resolveRead: () => void = () => {};
   /** The host's body parser has used up the stream. What is forwarded then is what it made of it. */
@@ -50,10 +52,8 @@ export class RequestBody {
 
   constructor(req: IncomingMessage & { body?: unknown }, options: ReceiveOptions) {
     this.#req = req;
-    this.#spool = new Spool({
-      directory: options.directory,
-      memoryBytes: options.memoryBytes ?? 1024 * 1024,
-    });
+    const { directory, memoryBytes = 1024 * 1024, keep = false } = options;
+    this.#bytes = new BodyBytes({ directory, memoryBytes, keep });
     this.parsed = req.readableEnded;
     this.#shieldFromLoss();
     this.readByHandler = new Promise((resolve) => {
@@ -62,6 +62,9 @@ export class RequestBody {
     if (this.parsed) {
       const bytes = bytesOfParsed(req.body);
       this.#whole = true;
+      // The host has it in memory anyway, and forwards that.
+      if (keep) this.#bytes.push(bytes);
+      else this.#bytes.stopKeeping();
       options.onChunk(bytes);
       this.#resolveRead();
       this.received = Promise.resolve(true);
@@ -85,7 +88,8 @@ export class RequestBody {
     if (this.parsed) return;
     this.#correctContentLength(grownBytes(edits));
     const req = this.#req;
-    const chunks = applyEdits(this.#keptChunks(), edits);
+    const chunks = applyEdits(this.#bytes.chunks(), edits);
+    this.#given = chunks;
     let feeding = false;
     const feed = async () => {
       if (feeding) return;
@@ -94,12 +98,11 @@ export class RequestBody {
       try {
         const next = await chunks.next();
         if (req.destroyed) return;
-        if (this.#incomplete) throw new Error('The answer was over before the request had been read');
         if (next.done) {
+          if (!this.#bytes.givenWhole) throw new Error('The request was let go before it had been read');
           // `feeding` stays true: there is nothing more to give.
           push.call(req, null);
           this.#resolveRead();
-          await this.discard();
         } else {
           feeding = false;
           push.call(req, next.value);
@@ -123,19 +126,43 @@ export class RequestBody {
   /** Lets the request go on as it came, with nobody between it and the loss of its client. */
   release(): void {
     this.#unshield();
+    this.#bytes.stopKeeping();
     this.handOn();
   }
 
-  /** Lets go of memory and file. Whoever still reads gets an error. May be called twice. Never rejects. */
+  /**
+   * The whole body as it came, without the edits, once: with `keep` at any time until `discard`, else as long as nobody
+   * has begun to read it. Whoever still reads it gets an error. Undefined where it is not whole any more; the generator
+   * throws where it cannot be read back to its end.
+   */
+  keptCopy(): AsyncGenerator<Buffer, void> | undefined {
+    return this.#whole ? this.#bytes.copy() : undefined;
+  }
+
+  /**
+   * Moves the body, once it has been received and before the request is handed on, to where `write` puts it; what is read
+   * later comes from what `write` resolves to, and is asked for then. There is no `keptCopy` of it any more. A parsed
+   * body can be moved only with `keep`, and stays where the host has it, too.
+   *
+   * Rejects where `write` does, or with the signal's reason. The body is still whole then, and goes on as if nothing had
+   * been tried; a `write` that is still under way gets an error when it asks for more.
+   */
+  async moveTo(write: MoveBytes, signal?: AbortSignal): Promise<void> {
+    if (!this.#whole) throw new Error('Expected a body that has arrived, got one that is still to come');
+    await this.#bytes.moveTo(write, signal);
+  }
+
+  /** Lets go of memory and files. Whoever still reads gets an error. May be called twice. Never rejects. */
   async discard(): Promise<void> {
-    if (this.#spool.sizeBytes > 0) this.#incomplete = true;
-    await this.#spool.close();
+    // A generator that is about to give a chunk ends behind that.
+    this.#given?.return().catch(() => {});
+    await this.#bytes.close();
   }
 
   #takeIn(onChunk: (chunk: Buffer) => void): Promise<boolean> {
     const req = this.#req;
     const take = (chunk: Buffer) => {
-      this.#spool.push(chunk);
+      this.#bytes.push(chunk);
       onChunk(chunk);
     };
     const { chunks, ended } = takeBuffered(req);
@@ -155,8 +182,9 @@ export class RequestBody {
         this.#diskFails = true;
         goOnReading();
       };
-      this.#spool.onAccepting = goOnReading;
-      this.#spool.onFailure = goOnWithoutDisk;
+      const { arriving } = this.#bytes;
+      arriving.onAccepting = goOnReading;
+      arriving.onFailure = goOnWithoutDisk;
       req.push = (chunk: Buffer | string | null, encoding?: BufferEncoding) => {
         if (chunk === null) {
           clearTimeout(stalled);
@@ -165,7 +193,7 @@ export class RequestBody {
           return false;
         }
         take(typeof chunk === 'string' ? Buffer.from(chunk, encoding) : chunk);
-        if (this.#spool.accepting || this.#diskFails) return true;
+        if (arriving.accepting || this.#diskFails) return true;
         stalled ??= setTimeout(goOnWithoutDisk, DISK_STALLED_AFTER_MS).unref();
         return false;
       };
@@ -196,14 +224,6 @@ export class RequestBody {
       const leftByClient = systemCodeOf(error) === 'ECONNRESET' && this.#whole;
       return leftByClient ? req : destroy.call(req, error);
     };
-  }
-
-  async *#keptChunks(): AsyncGenerator<Buffer> {
-    for (;;) {
-      const chunk = this.#spool.nextInMemory() ?? (await this.#spool.next());
-      if (!chunk) return;
-      yield chunk;
-    }
   }
 
   #correctContentLength(grown: number): void {

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { type FileHandle, lstat, mkdir, open, realpath, rename, rm, unlink } from 'node:fs/promises';
+import { type FileHandle, lstat, mkdir, open, readdir, realpath, rename, rm, unlink } from 'node:fs/promises';
 import path from 'node:path';
 import { tryToWrite } from '../disk/durable-fs.js';
 import { JobTrackerError, messageOf, systemCodeOf } from '../errors.js';
@@ -86,6 +86,23 @@ export class FileImageStore implements ImageStore {
     const folder = path.dirname(file);
     if (folder !== root) await this.#removeIfEmpty(folder);
     return true;
+  }
+
+  async list(folder: string): Promise<string[]> {
+    const root = this.#openRoot();
+    if (!isStoredPath(folder)) return [];
+    try {
+      const real = await realpath(path.join(root, folder));
+      if (!isWithin(root, real)) return [];
+      // Whoever published a file may have been killed before its name was durable.
+      await this.#folders.sync(real);
+      const entries = await readdir(real, { withFileTypes: true });
+      const paths = entries.filter((entry) => entry.isFile()).map(({ name }) => `${folder}/${name}`);
+      return paths.filter(isStoredPath);
+    } catch (error) {
+      if (meansMissing(error)) return [];
+      throw error;
+    }
   }
 
   check(): Promise<void> {

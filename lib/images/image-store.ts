@@ -34,6 +34,11 @@ export interface ImageStore {
   read(path: string): Promise<StoredFile | undefined>;
   /** Removes a kept file. Only files of the store itself are ever removed. */
   remove(path: string): Promise<boolean>;
+  /**
+   * The paths of the files that are kept, durably, in a folder such as `2026-11-22`; in no order. A store that cannot
+   * tell does without: what a killed process had kept of a running job is then left behind, and no job has it.
+   */
+  list?(folder: string): Promise<readonly string[]>;
   /** Rejects with the reason while nothing can be written. A store that cannot tell does without. */
   check?(): Promise<void>;
 }

@@ -33,7 +33,8 @@ export interface FolderLock {
  */
 export async function acquireFolderLock(folder: string, logger: Logger = consoleLogger): Promise<FolderLock> {
   try {
-    const lock = process.platform === 'win32' ? await acquirePipe(folder) : await acquireSocket(folder);
+    const lock =
+      process.platform === 'win32' ? await acquirePipe(folder) : await acquireSocket(folder, logger);
     if (lock !== undefined) return lock;
   } catch (error) {
     if (!isUnsupported(error)) throw folderUnusable(folder, error);
@@ -68,7 +69,7 @@ async function acquirePipe(folder: string): Promise<FolderLock | undefined> {
   }
 }
 
-async function acquireSocket(folder: string): Promise<FolderLock | undefined> {
+async function acquireSocket(folder: string, logger: Logger): Promise<FolderLock | undefined> {
   const path = join(folder, LOCK_NAME);
   // The address of a socket may be about 100 bytes long, and a folder's path longer. And whoever closes a socket also
   // removes the name under which it was bound, even if another process has that by now; an alias that is gone it cannot.
@@ -87,7 +88,12 @@ async function acquireSocket(folder: string): Promise<FolderLock | undefined> {
   }
   return {
     release: async () => {
-      if (identity !== undefined && identityOf(path) === identity) unlinkSync(path);
+      try {
+        if (identity !== undefined && identityOf(path) === identity) unlinkSync(path);
+      } catch (error) {
+        // Nobody is reached there any more, so that the next process takes it over.
+        logger.warn(`${path} is left behind: ${messageOf(error)}`);
+      }
       await socket.close();
     },
   };
