@@ -9,6 +9,7 @@ import {
 } from './job.js';
 import { type JobEventMap, type JobEvents, tell } from './job-events.js';
 import type { Logger } from './logger.js';
+import { RunningJob } from './running-job.js';
 import type { JobStore } from './stores/job-store.js';
 
 /** A request that cannot be recorded within this time goes on without an id. */
@@ -28,13 +29,11 @@ export interface NewJob {
   readonly path: string;
   readonly user?: string;
   readonly request?: RequestFields;
-}
-
-/** What was kept of a job's answer. */
-export interface KeptAnswer {
-  readonly output_paths: readonly string[];
-  readonly sidecar?: string;
-  readonly bytes?: number;
+  readonly fingerprint?: string;
+  readonly idempotency?: string;
+  readonly accepted?: true;
+  readonly delivered?: true;
+  readonly retry_of?: string;
 }
 
 export interface JobRecorderOptions {
@@ -50,9 +49,11 @@ export class JobRecorder {
   readonly #events: JobEvents;
   readonly #logger: Logger;
   readonly #generateId: () => string;
-  readonly #running = new Set<RunningJob>();
+  readonly #running = new Map<string, RunningJob>();
   /** Jobs that are being recorded. */
   #beginning = 0;
+  /** What ended jobs have still to do. */
+  #settling = 0;
   readonly #idleWaiters: (() => void)[] = [];
   #storeFails = false;
   #isInterrupting = false;
@@ -93,9 +94,8 @@ export class JobRecorder {
         }
         if (inserted) {
           this.#storeFails = false;
+          const running = this.#run(job);
           this.#tell('created', job);
-          const running: RunningJob = new RunningJob(job, (change) => this.#change(running, change));
-          this.#running.add(running);
           if (this.#isInterrupting) running.interrupt();
           return running;
         }
@@ -111,19 +111,76 @@ export class JobRecorder {
     }
   }
 
-  /** Ends what an earlier process left running: nothing of it can be told any more. */
-  async failInterrupted(): Promise<void> {
-    const left = await this.#store.unfinished();
+  /** The job with this id, from its record until its end is durable. */
+  find(id: string): RunningJob | undefined {
+    return this.#running.get(id);
+  }
+
+  /** The jobs that a backend has now. */
+  processing(backend: BackendName): RunningJob[] {
+    return [...this.#running.values()].filter(
+      (job) => job.backend === backend && job.stage !== 'waiting' && !job.ended,
+    );
+  }
+
+  /**
+   * Ends what an earlier process left running: nothing of it can be told any more.
+   *
+   * @param keptOf finds what of each job is in the image store, by id.
+   * @param spared those that go on.
+   */
+  async failInterrupted(
+    keptOf: (jobs: readonly Job[]) => Promise<ReadonlyMap<string, JobChange>> = async () => new Map(),
+    spared: readonly Job[] = [],
+  ): Promise<void> {
+    const goOn = new Set(spared.map(({ id }) => id));
+    const left = (await this.#store.unfinished()).filter(({ id }) => !goOn.has(id));
     if (left.length === 0) return;
     const error: JobError = {
       code: 'interrupted',
       message: 'The gateway ended while this job was running; what the backend made of it is not known',
     };
     const change: JobChange = { status: 'Failed', finished_at: unixSeconds(), error };
-    await Promise.all(left.map((job) => this.#store.update(job.id, change)));
+    const kept = await keptOf(left);
+    const ended = await Promise.all(
+      left.map(({ id }) => this.#store.update(id, { ...change, ...kept.get(id) })),
+    );
+    for (const job of ended) {
+      if (!job) continue;
+      this.#tell('status', job);
+      this.#tell('failed', job);
+    }
     this.#logger.warn(
       `${left.length} job(s) that were running when the gateway ended are now Failed (interrupted)`,
     );
+  }
+
+  /** Goes on with a job that is on record and has not begun. */
+  resume(job: Job): RunningJob {
+    const running = this.#run(job);
+    running.isResumable = true;
+    if (this.#isInterrupting) this.#park(running);
+    return running;
+  }
+
+  /** Has `idle` wait for what follows from a job. */
+  hold(work: Promise<unknown>): void {
+    this.#settling += 1;
+    const settled = () => {
+      this.#settling -= 1;
+      this.#wakeWhenIdle();
+    };
+    // Whoever does the work hears of its failure.
+    work.then(settled, settled);
+  }
+
+  /** Writes down that a client has been handed the job's answer. What cannot be written is only forgotten by a restart. */
+  noteDelivery(id: string): void {
+    this.#store.update(id, { delivered: true }).catch((error: unknown) => {
+      // The gateway has ended under the client's last bytes.
+      if (error instanceof JobTrackerError && error.code === 'CLOSED') return;
+      this.#complain(`The delivery of job ${id} is not on record`, error);
+    });
   }
 
   /** Resolves once no job is running, or about to; after `interruptAll` within 5 s in any case. */
@@ -133,20 +190,23 @@ export class JobRecorder {
 
   /**
    * Ends every job as Failed (`interrupted`), also those that are just being recorded. One whose answer is whole, and is
-   * being kept, may still complete. May be called twice.
+   * being kept, may still complete; one that waits and that the next process can run stays as it is. May be called twice.
    */
   interruptAll(): void {
     this.#isInterrupting = true;
-    const left = [...this.#running].filter((job) => !job.ended);
+    const left = [...this.#running.values()].filter((job) => !job.ended);
     if (left.length > 0)
       this.#logger.warn(`${left.length} job(s) are broken off, because the gateway is being stopped`);
-    for (const job of left) job.interrupt();
+    for (const job of left) {
+      if (job.stage === 'waiting' && job.isResumable) this.#park(job);
+      else job.interrupt();
+    }
     setTimeout(() => this.#press(), BREAK_OFF_WITHIN_MS).unref();
   }
 
   /** A disk that is stuck must not keep a record from its end. */
   #press(): void {
-    for (const job of this.#running) if (job.interruption) void job.fail(job.interruption);
+    for (const job of this.#running.values()) if (job.brokenOffBy) void job.fail(job.brokenOffBy);
     setTimeout(() => this.#giveUp(), LAST_WORD_WITHIN_MS).unref();
   }
 
@@ -160,26 +220,51 @@ export class JobRecorder {
   }
 
   get #isBusy(): boolean {
-    return !this.#gaveUp && (this.#running.size > 0 || this.#beginning > 0);
+    return !this.#gaveUp && this.#running.size + this.#beginning + this.#settling > 0;
   }
 
-  async #change(running: RunningJob, change: JobChange): Promise<void> {
-    const { id } = running;
+  /** Resolves to whether the change is durable. */
+  async #change(id: string, change: JobChange): Promise<boolean> {
     try {
       const job = await this.#store.update(id, change);
       this.#storeFails = false;
-      if (!job || !change.status) return;
-      this.#tell('status', job);
-      if (job.status === 'Completed') this.#tell('completed', job);
-      if (job.status === 'Failed') this.#tell('failed', job);
+      if (job && change.status) this.#tellStatus(job);
+      return true;
     } catch (error) {
-      this.#complain(`The change of job ${id} to ${change.status} is not durable`, error);
+      const what = change.status ? `to ${change.status}` : `in ${Object.keys(change).join(', ')}`;
+      this.#complain(`The change of job ${id} ${what} is not durable`, error);
+      // It may be in force all the same, until the gateway ends: whoever waits for it is to hear of it.
+      const job = await this.#store.get(id).catch(() => undefined);
+      if (job && change.status && job.status === change.status) this.#tellStatus(job);
+      return false;
     } finally {
       if (change.finished_at !== undefined) {
-        this.#running.delete(running);
+        this.#running.delete(id);
         this.#wakeWhenIdle();
       }
     }
+  }
+
+  #tellStatus(job: Job): void {
+    this.#tell('status', job);
+    if (job.status === 'Completed') this.#tell('completed', job);
+    if (job.status === 'Failed') this.#tell('failed', job);
+  }
+
+  #park(job: RunningJob): void {
+    this.#running.delete(job.id);
+    job.park();
+    this.#wakeWhenIdle();
+  }
+
+  #run(job: Job): RunningJob {
+    const running = new RunningJob(
+      job,
+      (change) => this.#change(job.id, change),
+      (work) => this.hold(work),
+    );
+    this.#running.set(job.id, running);
+    return running;
   }
 
   #wakeWhenIdle(): void {
@@ -195,77 +280,6 @@ export class JobRecorder {
 
   #tell(name: keyof JobEventMap, job: Job): void {
     tell(this.#events, name, job, this.#logger);
-  }
-}
-
-/** One job from its record to its end. The first end counts; what comes after it changes nothing. */
-export class RunningJob {
-  readonly id: string;
-  readonly createdAt: Date;
-  readonly #change: (change: JobChange) => Promise<void>;
-  /** Changes are asked for one after the other: a store may not keep the order of those that are under way at once. */
-  #last: Promise<void> = Promise.resolve();
-  #ended: Promise<void> | undefined;
-  #hasStarted = false;
-  #interruption: JobError | undefined;
-  #breakOff: ((error: JobError) => void) | undefined;
-
-  constructor(job: Job, change: (change: JobChange) => Promise<void>) {
-    this.id = job.id;
-    this.createdAt = new Date(job.timestamp * 1000);
-    this.#change = change;
-  }
-
-  /** True from the moment an end was asked for, or the job was interrupted. */
-  get ended(): boolean {
-    return this.#ended !== undefined || this.#interruption !== undefined;
-  }
-
-  /** Why the job is to end before its time, once that is so. */
-  get interruption(): JobError | undefined {
-    return this.#interruption;
-  }
-
-  /** The backend has the job. */
-  start(): void {
-    if (this.ended) return;
-    this.#hasStarted = true;
-    this.#last = this.#change({ status: 'Processing', started_at: unixSeconds() });
-  }
-
-  /**
-   * Leaves it to whoever runs the job to end it when it is interrupted, with what is whole of it; without that it just
-   * fails. `breakOff` is called at most once, also where the job has been interrupted already.
-   */
-  onInterrupted(breakOff: (error: JobError) => void): void {
-    this.#breakOff = breakOff;
-    if (this.#interruption) breakOff(this.#interruption);
-  }
-
-  /** The gateway is about to end, and this job has not. */
-  interrupt(): void {
-    const message = this.#hasStarted
-      ? 'The gateway was stopped while this job was running; what the backend made of it is not known'
-      : 'The gateway was stopped while this job was waiting; the backend did not get it';
-    const error: JobError = { code: 'interrupted', message };
-    this.#interruption = error;
-    if (this.#breakOff) this.#breakOff(error);
-    else void this.fail(error);
-  }
-
-  /** Resolves once the job is durably Completed. Never rejects. */
-  complete(kept: KeptAnswer): Promise<void> {
-    return this.#end({ status: 'Completed', ...kept });
-  }
-
-  /** Resolves once the job is durably Failed. Never rejects. */
-  fail(error: JobError, kept?: KeptAnswer): Promise<void> {
-    return this.#end({ status: 'Failed', error, ...kept });
-  }
-
-  #end(change: JobChange): Promise<void> {
-    this.#ended ??= this.#last.then(() => this.#change({ ...change, finished_at: unixSeconds() }));
-    return this.#ended;
   }
 }
 

@@ -5,25 +5,32 @@ import { isForeign } from '../http/cross-origin.js';
 import { answerError } from '../http/error-answer.js';
 import type { ImageStore } from '../images/image-store.js';
 import { isFinished, type Job } from '../job.js';
+import type { JobCanceller } from '../job-canceller.js';
 import { isJobId } from '../job-id.js';
+import { jobJson, jobUrl } from '../job-json.js';
 import type { Jobs } from '../jobs.js';
-import { jobJson } from './job-json.js';
+import type { Reruns } from '../reruns.js';
 import { oneOf, parseListQuery } from './list-query.js';
 import { sendImage } from './send-image.js';
 import { sendJob } from './send-job.js';
 import { type TrackerRouteOptions, trackerRoute } from './tracker-route.js';
+import type { JobEnds } from './wait-for-end.js';
+import { parseWaitTime } from './wait-time.js';
 
 export interface JobRoutesOptions extends TrackerRouteOptions {
   readonly jobs: Jobs;
   readonly images: ImageStore;
   readonly queuePosition: (id: string) => number | undefined;
+  readonly canceller: Pick<JobCanceller, 'cancel'>;
+  readonly ends: Pick<JobEnds, 'wait'>;
+  readonly reruns: Pick<Reruns, 'retry'>;
   /** Who asks for too many jobs that are not there is guessing. */
   readonly unknownIds: Throttle;
 }
 
 /** The routes under which jobs and their images are found again: those of the A1111 extension, and ours beside them. */
 export function jobRoutes(options: JobRoutesOptions): Router {
-  const { jobs, images, queuePosition, unknownIds } = options;
+  const { jobs, images, queuePosition, unknownIds, canceller, ends, reruns } = options;
   const route = trackerRoute(options);
   const router = express.Router();
 
@@ -53,7 +60,16 @@ export function jobRoutes(options: JobRoutesOptions): Router {
     '/sdapi/v1/job/:id',
     withJob(async (job, req, res) => {
       const imagesAs = oneOf(req.query, 'images', ['base64', 'url', 'none'] as const) ?? 'base64';
-      await sendJob(res, images, job, {
+      const time = parseWaitTime(req.query, req.headers);
+      if (time?.applied !== undefined) res.setHeader('Preference-Applied', time.applied);
+      const shown = time ? await ends.wait(job.id, time.waitMs, lossOf(res)) : job;
+      // It may have been removed in the meantime.
+      if (!shown) {
+        sendNotFound(res);
+        return;
+      }
+      if (time && res.destroyed) return;
+      await sendJob(res, images, shown, {
         imagesAs,
         mountPath: req.baseUrl,
         queuePosition: queuePosition(job.id),
@@ -76,6 +92,31 @@ export function jobRoutes(options: JobRoutesOptions): Router {
       } finally {
         await file.close();
       }
+    }),
+  );
+
+  router.post(
+    '/sdapi/v1/job/:id/cancel',
+    withJob(async ({ id }, req, res) => {
+      const cancelled = await canceller.cancel(id);
+      const job = cancelled && (await jobs.get(id));
+      if (!job) {
+        sendNotFound(res);
+        return;
+      }
+      res.setHeader('Cache-Control', 'no-store');
+      res.status(cancelled === 'ending' ? 202 : 200);
+      res.json(jobJson(job, req.baseUrl, queuePosition(id)));
+    }),
+  );
+
+  router.post(
+    '/sdapi/v1/job/:id/retry',
+    withJob(async (job, req, res) => {
+      const again = await reruns.retry(job);
+      res.setHeader('Location', jobUrl(again.id, req.baseUrl));
+      res.setHeader('Cache-Control', 'no-store');
+      res.status(202).json(jobJson(again, req.baseUrl, queuePosition(again.id)));
     }),
   );
 
@@ -117,6 +158,13 @@ export function jobRoutes(options: JobRoutesOptions): Router {
   }) as ErrorRequestHandler);
 
   return router;
+}
+
+/** Aborted when the client leaves before it has its answer. */
+function lossOf(res: Response): AbortSignal {
+  const loss = new AbortController();
+  res.once('close', () => loss.abort());
+  return loss.signal;
 }
 
 function sendNotFound(res: Response): void {

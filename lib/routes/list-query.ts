@@ -59,14 +59,15 @@ function wholeNumber(
   return number;
 }
 
-function text(query: Readonly<Record<string, QueryValue>>, name: string): string | undefined {
+/** Reads a parameter that is given once, or not at all; an empty one counts as absent. */
+export function text(query: Readonly<Record<string, QueryValue>>, name: string): string | undefined {
   const given = Object.hasOwn(query, name) ? query[name] : undefined;
   if (given === undefined || given === '') return undefined;
   if (typeof given !== 'string') throw invalid(name, 'given once', given);
   return given;
 }
 
-function invalid(name: string, expected: string, got: unknown): JobTrackerError {
+export function invalid(name: string, expected: string, got: unknown): JobTrackerError {
   const shown = JSON.stringify(got).slice(0, 100);
   return new JobTrackerError('INVALID_PARAMETER', `Expected \`${name}\` to be ${expected}, got ${shown}`);
 }

@@ -4,7 +4,7 @@ import { openSidecar, type Sidecar } from '../images/answer-sidecar.js';
 import { base64Length, streamBase64 } from '../images/base64-stream.js';
 import type { ImageStore, StoredFile } from '../images/image-store.js';
 import type { Job } from '../job.js';
-import { jobJson } from './job-json.js';
+import { jobJson } from '../job-json.js';
 import { streamTo } from './stream-to.js';
 
 /** The backend's words are looked at before they are given again, unless there are so many of them. */

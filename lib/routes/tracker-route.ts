@@ -66,6 +66,8 @@ export function trackerRoute({ logger, failure, identify }: TrackerRouteOptions)
 const STATUS_OF: Readonly<Partial<Record<string, number>>> = {
   INVALID_PARAMETER: 400,
   FIXED_BY_ENVIRONMENT: 409,
+  NOT_CANCELLABLE: 409,
+  NOT_RETRYABLE: 409,
   NOT_STORED: 503,
   CLOSED: 503,
 };
