@@ -53,6 +53,10 @@ const EXPECTED: Readonly<Record<string, Statuses>> = {
   'GET /sdapi/v1/job/:id': [401, 401, 200, 404, 200],
   'GET /sdapi/v1/job/:id/images/:n': [401, 401, 200, 404, 200],
   'DELETE /sdapi/v1/job/:id': [401, 401, 204, 404, 204],
+  // The job has ended.
+  'POST /sdapi/v1/job/:id/cancel': [401, 401, 409, 404, 409],
+  // It has not failed.
+  'POST /sdapi/v1/job/:id/retry': [401, 401, 409, 404, 409],
   'GET /sdapi/v1/jobs': [401, 401, 200, 200, 200],
   'GET /job-tracker/settings': [401, 401, 200, 200, 200],
   'PATCH /job-tracker/settings': [401, 401, 403, 403, 200],
@@ -67,7 +71,7 @@ const BODIES: Readonly<Record<string, string>> = {
 const LOGINS: Readonly<Record<Person, string | undefined>> = {
   nobody: undefined,
   'a stranger': 'ann:guess',
-  ann: 'ann:one',
+  ann: 'ann:uno',
   bob: 'bob:two',
   'the admin': 'root:three',
 };
@@ -79,7 +83,7 @@ const headersOf = (person: Person): Record<string, string> =>
 const hostHeadersOf = (person: Person): Record<string, string> =>
   LOGINS[person] === undefined ? {} : { 'X-User': (LOGINS[person] as string).split(':')[0] as string };
 
-const list = 'ann:one,bob:two,root:three';
+const list = 'ann:uno,bob:two,root:three';
 
 interface Setup {
   readonly options: () => Promise<JobTrackerOptions>;
@@ -162,7 +166,7 @@ describe.each(Object.keys(setups))('logins by %s', (name) => {
         expect(answer.headers['www-authenticate']).toBe('Basic realm="sd-job-tracker", charset="UTF-8"');
       }
       if (answer.status >= 400) {
-        expect(answer.body.toString()).not.toMatch(/Job0000|guess|one|lighthouse/);
+        expect(answer.body.toString()).not.toMatch(/Job0000|guess|uno|lighthouse/);
         expect(JSON.parse(answer.body.toString())).toEqual({ error: expect.any(String) });
       }
       await kept?.gateway.close();
@@ -232,7 +236,7 @@ test('without logins everybody may do everything', async () => {
 });
 
 test('the one user of a list of one is an admin', async () => {
-  await start({ options: async () => ({ env: { TRACKER_AUTH: 'ann:one' } }), headersOf });
+  await start({ options: async () => ({ env: { TRACKER_AUTH: 'ann:uno' } }), headersOf });
   const answer = await ask({ method: 'PATCH', path: '/job-tracker/settings' }, '', headersOf('ann'));
   expect(answer.status).toBe(200);
 });

@@ -3,7 +3,8 @@ import { type JobError, JobTrackerError } from '../lib/index.js';
 import type { Job } from '../lib/job.js';
 import { createJobEvents, type JobEvents } from '../lib/job-events.js';
 import { generateJobId } from '../lib/job-id.js';
-import { JobRecorder, type NewJob, type RunningJob } from '../lib/job-recorder.js';
+import { JobRecorder, type NewJob } from '../lib/job-recorder.js';
+import type { RunningJob } from '../lib/running-job.js';
 import type { JobStore } from '../lib/stores/job-store.js';
 import { createLowdbJobStore } from '../lib/stores/lowdb-job-store.js';
 import { type CollectedLog, collectLog, makeJob } from './helpers/job-records.js';
@@ -418,7 +419,7 @@ describe('interrupted', () => {
     const job = await begun(recorder);
     job.start();
     const errors: JobError[] = [];
-    job.onInterrupted((error) => {
+    job.onBrokenOff((error) => {
       errors.push(error);
       void settled().then(() => job.fail(error, { output_paths: ['whole.png'] }));
     });
@@ -435,7 +436,7 @@ describe('interrupted', () => {
   test('an answer that is whole and being kept may complete', async () => {
     const recorder = recorderOf();
     const job = await begun(recorder);
-    job.onInterrupted(() => void settled().then(() => job.complete({ output_paths: ['whole.png'] })));
+    job.onBrokenOff(() => void settled().then(() => job.complete({ output_paths: ['whole.png'] })));
     recorder.interruptAll();
     await recorder.idle();
     expect(await store.get(job.id)).toMatchObject({ status: 'Completed', output_paths: ['whole.png'] });
@@ -446,7 +447,7 @@ describe('interrupted', () => {
     const job = await begun(recorder);
     recorder.interruptAll();
     const errors: JobError[] = [];
-    job.onInterrupted((error) => errors.push(error));
+    job.onBrokenOff((error) => errors.push(error));
     expect(errors).toEqual([{ code: 'interrupted', message: waiting }]);
     recorder.interruptAll();
     expect(errors).toHaveLength(1);
@@ -478,7 +479,7 @@ describe('interrupted', () => {
     const recorder = recorderOf();
     const job = await begun(recorder);
     // Whoever runs it waits for ever.
-    job.onInterrupted(() => {});
+    job.onBrokenOff(() => {});
     recorder.interruptAll();
     const idle = recorder.idle();
     await settled();

@@ -14,7 +14,11 @@ export type JobTrackerErrorCode =
   | 'NOT_STORED'
   /** Whether a login is right cannot be told now. Answered with 503. */
   | 'LOGIN_UNCHECKED'
-  /** A backend gave no whole answer to a question of the tracker's own. */
+  /** A job has ended, or is not surely the one that an interrupt of its backend would hit. Answered with 409. */
+  | 'NOT_CANCELLABLE'
+  /** A job cannot be run again; the message says why. */
+  | 'NOT_RETRYABLE'
+  /** A backend gave no answer, or none that helps, to a question of the tracker's own. */
   | 'BACKEND_UNANSWERED'
   /** The tracker has been closed. */
   | 'CLOSED';

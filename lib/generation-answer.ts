@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Transform } from 'node:stream';
+import { atMost } from './at-most.js';
 import type { AnswerCapture, Backend } from './backends/backend.js';
 import { messageOf } from './errors.js';
 import { createAnswerDecoder, isPlain } from './http/answer-decoder.js';
@@ -9,8 +10,8 @@ import { type AnswerHead, type AnswerListener, DetachedResponse } from './http/d
 import { EarlyHead, type EarlyHeadOptions } from './http/early-head.js';
 import type { ImageStore } from './images/image-store.js';
 import type { JobError } from './job.js';
-import type { RunningJob } from './job-recorder.js';
 import type { Logger } from './logger.js';
+import type { RunningJob } from './running-job.js';
 
 /** The end of an answer waits so long for the job to be Completed, so that who has the answer finds the job complete. */
 const HOLD_END_MS = 1_000;
@@ -70,8 +71,8 @@ export class GenerationAnswer implements AnswerListener {
   begin(answered: AnsweredJob): void {
     this.#answered = answered;
     this.response.takeOver();
-    this.#showId(answered.job);
-    answered.job.onInterrupted((error) => void this.#failBroken(error));
+    this.showId(answered.job.id);
+    answered.job.onBrokenOff((error) => void this.#failBroken(error));
   }
 
   /** From now on the backend has so much time for the job. */
@@ -82,6 +83,7 @@ export class GenerationAnswer implements AnswerListener {
   head(head: AnswerHead): void {
     if (this.#over) return;
     const { backend, job, imagesUnwanted, backendIsFree } = this.#job;
+    job.answered();
     backendIsFree();
     this.earlyHead.stopGrace();
     const { response } = this;
@@ -102,7 +104,7 @@ export class GenerationAnswer implements AnswerListener {
     }
     if (response.early) return;
     // The A1111 extension may still be installed and say an id of its own.
-    this.#showId(job);
+    this.showId(job.id);
     if (this.#rewritesAnswer) {
       for (const name of ['content-length', 'content-encoding', 'etag']) response.removeHeader(name);
     }
@@ -163,14 +165,19 @@ export class GenerationAnswer implements AnswerListener {
     if (this.#accepting) this.response.resume();
   }
 
-  #showId(job: RunningJob): void {
+  /** Puts a job's id into the head, as long as that has not left. */
+  showId(id: string): void {
     const { response } = this;
-    response.setHeader('X-Job-ID', job.id);
+    response.setHeader('X-Job-ID', id);
     if (this.#req.headers.origin === undefined) return;
     const others = (response.getHeader('access-control-expose-headers') ?? '')
       .split(/\s*,\s*/)
       .filter((name) => name && !EXPOSED_HEADERS.toLowerCase().includes(name.toLowerCase()));
     response.setHeader('Access-Control-Expose-Headers', [EXPOSED_HEADERS, ...others].join(', '));
+  }
+
+  hideId(): void {
+    this.response.removeHeader('X-Job-ID');
   }
 
   /** The answer comes encoded although it was asked for as it is. */
@@ -295,14 +302,4 @@ function headerText(head: AnswerHead, name: string): string | undefined {
 
 function lengthOf(text: string | undefined): number | undefined {
   return text !== undefined && /^\d+$/.test(text) ? Number(text) : undefined;
-}
-
-/** Waits for the promise, and no longer than so. */
-async function atMost(timeMs: number, promise: Promise<unknown>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, timeMs).unref();
-  });
-  await Promise.race([promise, late]);
-  clearTimeout(timer);
 }

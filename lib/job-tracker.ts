@@ -10,34 +10,60 @@ import { checkByFunction, type LoginCheck } from './auth/login-check.js';
 import { Throttle } from './auth/throttle.js';
 import { automatic1111 } from './backends/automatic1111.js';
 import { BackendLogin } from './backends/backend-login.js';
+import { Deliveries } from './deliveries.js';
+import { messageOf } from './errors.js';
+import { type GenerationOptions, REQUEST_FOLDER, SPOOL_FOLDER } from './generation.js';
 import { guardedUpgrade, type Upgrade } from './guarded-upgrade.js';
 import { Health } from './health.js';
 import { basicAuthorization } from './http/backend-call.js';
 import { answerError } from './http/error-answer.js';
 import { Forwarder } from './http/forward.js';
 import { FileImageStore } from './images/file-image-store.js';
+import type { Job } from './job.js';
+import { type Cancelled, JobCanceller } from './job-canceller.js';
 import { createJobEvents, type JobEvents } from './job-events.js';
 import { generateJobId } from './job-id.js';
 import { JobQueue } from './job-queue.js';
 import { JobRecorder } from './job-recorder.js';
 import { createJobs, type Jobs } from './jobs.js';
+import { leftImages } from './left-images.js';
+import { noteDisturbances } from './note-disturbances.js';
 import { duration, retention as retentionTime } from './option-checks.js';
 import { type Duration, type JobTrackerOptions, type ResolvedOptions, resolveOptions } from './options.js';
 import { Readiness } from './readiness.js';
 import { requireLogin } from './require-login.js';
+import { Reruns } from './reruns.js';
 import { type Purged, Retention } from './retention/retention.js';
 import { healthRoutes } from './routes/health-routes.js';
 import { jobRoutes } from './routes/job-routes.js';
 import { settingsRoutes } from './routes/settings-routes.js';
+import { JobEnds } from './routes/wait-for-end.js';
 import { Settings } from './settings.js';
+import { KeptRequests } from './stores/kept-requests.js';
 import { LowdbJobStore } from './stores/lowdb-job-store.js';
-import { REQUEST_FOLDER, SPOOL_FOLDER, trackGeneration } from './track-generation.js';
+import { trackGeneration } from './track-generation.js';
 
 /** Ids are too many to be guessed; who tries all the same is slowed down. */
 const UNKNOWN_IDS = { limit: 100, windowMs: 60_000 };
 
-/** The jobs that are kept, and the broom. */
+/** The jobs that are kept and run, and the broom. */
 export interface TrackedJobs extends Jobs {
+  /**
+   * Stops a job: one that waits leaves the queue, one that runs is interrupted at its backend, and keeps the images that
+   * it has by then. Resolves to `'cancelled'` once it has ended, Failed; to `'ending'` where the backend has been told to
+   * stop and has not answered within 2 s; to undefined where there is no such job.
+   *
+   * @throws JobTrackerError `NOT_CANCELLABLE` with the reason, where the job has ended, or is not surely the one that an
+   * interrupt would hit.
+   */
+  cancel(id: string): Promise<Cancelled | undefined>;
+  /**
+   * Runs the request of a failed job again. Resolves to the new job, which waits or runs; to undefined where there is no
+   * such job.
+   *
+   * @throws JobTrackerError `NOT_RETRYABLE` with the reason.
+   */
+  retry(id: string): Promise<Job | undefined>;
   /**
    * Removes jobs that have ended, with their images.
    *
@@ -89,8 +115,16 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
   const images = resolved.images ?? new FileImageStore({ folder: join(dir, 'output'), logger });
   const events = createJobEvents();
   const recorder = new JobRecorder({ store, events, logger, generateId: generateJobId });
-  const queue = new JobQueue(resolved.concurrency);
+  const queue = new JobQueue(resolved.concurrency, { maxWaiting: resolved.maxQueue });
   const kept = createJobs(store, images, events, logger);
+  const canceller = new JobCanceller({
+    jobs: kept,
+    recorder,
+    queue,
+    backends: [{ backend: automatic1111, url: a1111 }],
+    logger,
+  });
+  const ends = new JobEnds({ jobs: kept, events });
   const { enabled, retentionMs, maxBytes, purgeEveryMs } = resolved;
   const settings = new Settings({ folder: dir, enabled, retentionMs, logger });
   const retention = new Retention({
@@ -105,18 +139,16 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
     logger,
   });
 
-  const readiness = new Readiness(async () => {
-    // What has been opened stays so when a later step fails: the next attempt goes on from there.
-    await store.open();
-    // What a process that was killed has left of bodies; on most systems such files have no name.
-    for (const folder of [SPOOL_FOLDER, REQUEST_FOLDER])
-      await rm(join(dir, folder), { recursive: true, force: true });
-    await images.open();
-    await settings.open();
-    // It judges the clock by when jobs ended, so that none may end by that clock before.
-    await retention.open();
-    await recorder.failInterrupted();
-  }, logger);
+  const deliveries =
+    resolved.retryWindowMs === false
+      ? undefined
+      : new Deliveries({
+          store,
+          events,
+          windowMs: resolved.retryWindowMs,
+          onDelivered: (id) => recorder.noteDelivery(id),
+          logger,
+        });
 
   const authenticator = new Authenticator({
     login: loginCheckOf(resolved),
@@ -135,6 +167,53 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
           ...(authenticator.required && !isBackendLogin && { authorization: basicAuthorization(a1111) }),
         })
       : undefined;
+  const requests = new KeptRequests({ folder: join(dir, REQUEST_FOLDER), logger });
+  events.on('removed', ({ id }) => {
+    requests.remove(id).catch((error: unknown) => {
+      logger.warn(`The request of job ${id} could not be removed: ${messageOf(error)}`);
+    });
+  });
+  const generation: GenerationOptions = {
+    recorder,
+    queue,
+    store,
+    images,
+    deliveries,
+    requests: forwarder && requests,
+    passesLogin: !authenticator.required || isBackendLogin,
+    logger,
+    dir,
+    earlyHead: resolved,
+    jobTimeoutMs: resolved.jobTimeoutMs,
+    forwards: resolved.forward,
+    // Only once the folder is open is it known whether somebody has switched the tracking off.
+    canRecord: async () => (await readiness.whenDecided()) && settings.trackingEnabled,
+    onClientLost: (job) => resolved.onDisconnect === 'cancel' && canceller.clientLeft(job),
+  };
+  const reruns = new Reruns({
+    store,
+    requests,
+    backends: [automatic1111],
+    generation,
+    forward: forwarder && ((req, res) => forwarder.handle(req, res)),
+    authorization: a1111 && isBackendLogin ? basicAuthorization(a1111) : null,
+    logger,
+  });
+  const readiness = new Readiness(async () => {
+    // What has been opened stays so when a later step fails: the next attempt goes on from there.
+    await store.open();
+    // What a process that was killed has left of answers; on most systems such files have no name.
+    await rm(join(dir, SPOOL_FOLDER), { recursive: true, force: true });
+    await images.open();
+    await settings.open();
+    // It judges the clock by when jobs ended, so that none may end by that clock before.
+    await retention.open();
+    const resumable = await reruns.open();
+    await recorder.failInterrupted((jobs) => leftImages(images, jobs, logger), resumable);
+    await deliveries?.open();
+    void reruns.resume(resumable);
+  }, logger);
+
   const health = new Health({
     store,
     images,
@@ -157,6 +236,9 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
       jobs: kept,
       images,
       queuePosition: (id) => queue.positionOf(id),
+      canceller,
+      ends,
+      reruns,
       // Who has logged in shares no count with others of the same address.
       unknownIds: new Throttle({
         ...UNKNOWN_IDS,
@@ -177,20 +259,12 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
       }),
     );
   }
+  router.use(noteDisturbances({ backends: [automatic1111], recorder }));
   router.use(
     trackGeneration({
+      ...generation,
       backends: [automatic1111],
-      recorder,
-      queue,
-      images,
-      logger,
-      dir,
-      earlyHead: resolved,
-      jobTimeoutMs: resolved.jobTimeoutMs,
-      forwards: resolved.forward,
       isOn: () => settings.trackingEnabled,
-      // Only once the folder is open is it known whether somebody has switched the tracking off.
-      canRecord: async () => (await readiness.whenDecided()) && settings.trackingEnabled,
       userOf: async (req) => {
         const who = await identify(req);
         // Who could not be identified has passed all the same: in front of the host's own handler that is the host's to say.
@@ -204,6 +278,11 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
   return Object.assign(router, {
     ready: readiness.ready,
     jobs: Object.assign(kept, {
+      cancel: (id: string) => canceller.cancel(id),
+      async retry(id: string) {
+        const job = await kept.get(id);
+        return job && (await reruns.retry(job));
+      },
       purge: async ({ olderThan, dryRun }: Parameters<TrackedJobs['purge']>[0] = {}) =>
         retention.purge({
           dryRun,
@@ -221,7 +300,9 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
       const withinMs = within === undefined || within === 0 ? within : duration('within', within, ', or 0');
       closing ??= (async () => {
         await readiness.close();
+        await reruns.close();
         await recorder.idle();
+        await ends.close();
         await retention.close();
         await store.close();
       })();

@@ -78,7 +78,7 @@ export function bytes(name: string, value: unknown): number {
   return value as number;
 }
 
-export function concurrency(name: string, value: unknown): number {
+export function countOrInfinity(name: string, value: unknown): number {
   if (value === Number.POSITIVE_INFINITY || (Number.isInteger(value) && (value as number) >= 1))
     return value as number;
   throw invalid(name, 'a whole number from 1, or Infinity', value);

@@ -12,7 +12,7 @@ import {
   bytes,
   type Check,
   callable,
-  concurrency,
+  countOrInfinity,
   duration,
   invalid,
   methods,
@@ -73,10 +73,23 @@ export interface JobTrackerOptions {
   readonly headAfter?: Duration | 0 | false;
   /** How often a byte of JSON whitespace follows an early head until the answer comes. Default: `'15s'`. */
   readonly keepAlive?: Duration;
+  /**
+   * What becomes of a job whose client leaves before it has its answer. `'continue'`: it runs to its end and is kept.
+   * `'cancel'`: it is Failed with `cancelled` where it can be: where it waits, or surely is the one that the backend runs.
+   * Default: `'continue'`.
+   */
+  readonly onDisconnect?: 'continue' | 'cancel';
+  /**
+   * How long after its end a job's answer may still be had by sending the same request again, if it got lost on the way:
+   * from the store, without generating anew. `false`: every request is a job of its own. Default: `'10m'`.
+   */
+  readonly retryWindow?: Duration | false;
   /** A job that runs longer is Failed with `timeout`, and its connection is reset. Default: `'24h'`. */
   readonly jobTimeout?: Duration;
   /** How many generations the backend gets at a time. Default: 1 in forward mode, `Infinity` in wrap mode. */
   readonly concurrency?: number;
+  /** How many generations may wait; a further one is answered with 429. Default: 1000. */
+  readonly maxQueue?: number;
   /** Where warnings and errors go. Default: the console. */
   readonly logger?: Logger;
   /** Where records are kept. Default: lowdb, in `jobs.json` below `dir`. */
@@ -105,8 +118,11 @@ export interface ResolvedOptions {
   readonly admins: readonly string[] | undefined;
   readonly headAfterMs: number | false;
   readonly keepAliveMs: number;
+  readonly onDisconnect: 'continue' | 'cancel';
+  readonly retryWindowMs: number | false;
   readonly jobTimeoutMs: number;
   readonly concurrency: number;
+  readonly maxQueue: number;
   readonly logger: Logger;
   readonly store: JobStore | undefined;
   readonly images: ImageStore | undefined;
@@ -126,8 +142,14 @@ const CHECKS: { readonly [Name in keyof Required<JobTrackerOptions>]: Check<unkn
   headAfter: (name, value) =>
     value === false ? false : value === 0 ? 0 : duration(name, value, ', 0 or false'),
   keepAlive: (name, value) => duration(name, value),
+  onDisconnect: (name, value) => {
+    if (value !== 'continue' && value !== 'cancel') throw invalid(name, '"continue" or "cancel"', value);
+    return value;
+  },
+  retryWindow: (name, value) => (value === false ? false : duration(name, value, ', or false')),
   jobTimeout: (name, value) => duration(name, value),
-  concurrency,
+  concurrency: countOrInfinity,
+  maxQueue: countOrInfinity,
   logger: methods('a logger', ['info', 'warn', 'error']),
   store: methods('a JobStore', [
     'open',
@@ -189,11 +211,14 @@ export function resolveOptions(options: JobTrackerOptions = {}): ResolvedOptions
     admins: adminsAmong(login, given.user !== undefined, env.admins, given.admins as string[] | undefined),
     headAfterMs: (given.headAfter as number | false | undefined) ?? 100,
     keepAliveMs: (given.keepAlive as number | undefined) ?? 15_000,
+    onDisconnect: (given.onDisconnect as ResolvedOptions['onDisconnect'] | undefined) ?? 'continue',
+    retryWindowMs: (given.retryWindow as number | false | undefined) ?? 10 * 60 * 1000,
     jobTimeoutMs: (given.jobTimeout as number | undefined) ?? 24 * 60 * 60 * 1000,
     concurrency:
       env.concurrency ??
       (given.concurrency as number | undefined) ??
       (forward ? 1 : Number.POSITIVE_INFINITY),
+    maxQueue: (given.maxQueue as number | undefined) ?? 1_000,
     logger: (given.logger as Logger | undefined) ?? consoleLogger,
     store: given.store as JobStore | undefined,
     images: given.images as ImageStore | undefined,

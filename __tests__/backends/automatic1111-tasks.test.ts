@@ -43,7 +43,7 @@ test.each([
   ['POST', '/sdapi/v1/skip', 'skip'],
   ['GET', '/sdapi/v1/skip', undefined],
   [undefined, '/sdapi/v1/skip', undefined],
-  ['POST', '/sdapi/v1/interrupt/', undefined],
+  ['POST', '/sdapi/v1/interrupt/', 'interrupt'],
   ['POST', '/sdapi/v1/txt2img', undefined],
   ['POST', '/interrupt', undefined],
 ])('%s %s disturbs: %s', (method, path, expected) => {

@@ -2,11 +2,11 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { JobTrackerError, messageOf } from '../errors.js';
 import type { ImageStore } from '../images/image-store.js';
 import { isStoredPath } from '../images/stored-path.js';
+import { inParallel } from '../in-parallel.js';
 import { isFinished, type Job } from '../job.js';
 import type { JobEvents } from '../job-events.js';
 import type { Logger } from '../logger.js';
 import type { JobStore } from '../stores/job-store.js';
-import { inParallel } from './in-parallel.js';
 
 /** So many jobs are asked for the size of their files at once. */
 const AT_ONCE = 16;

@@ -1,13 +1,13 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { JobTrackerError, messageOf } from '../errors.js';
 import type { ImageStore } from '../images/image-store.js';
+import { inParallel } from '../in-parallel.js';
 import { isFinished, type Job } from '../job.js';
 import type { JobEvents } from '../job-events.js';
 import type { Jobs } from '../jobs.js';
 import type { Logger } from '../logger.js';
 import type { Settings } from '../settings.js';
 import type { JobStore } from '../stores/job-store.js';
-import { inParallel } from './in-parallel.js';
 import { endOf, KeptBytes, type KeptJob } from './kept-bytes.js';
 import { RemovalTally } from './removal-tally.js';
 import { RetentionClock } from './retention-clock.js';
