@@ -45,18 +45,20 @@ afterEach(async () => {
 });
 
 const a1111 = (url: string) => ({
-  name: 'a1111' as const,
-  title: 'Automatic1111',
+  backend: { name: 'a1111' as const, title: 'Automatic1111', pingPath: '/internal/ping' },
   url: new URL(url),
-  pingPath: '/internal/ping',
+});
+
+const backendsOf = (all: HealthOptions['backends']['all'], queue = new JobQueue(1)) => ({
+  all,
+  counts: queue.counts,
 });
 
 const healthOf = (differences: Partial<HealthOptions> = {}) =>
   new Health({
     store,
     images,
-    backends: [a1111(backend.url)],
-    queue: new JobQueue(1),
+    backends: backendsOf([a1111(backend.url)]),
     failure: () => undefined,
     folder,
     keptBytes: () => 7 * GIB,
@@ -86,7 +88,7 @@ describe('the report', () => {
   test('tells that all is well, what the queue does, and how full the disk is', async () => {
     const queue = new JobQueue(2);
     for (const id of ['a', 'b', 'c']) queue.enter(id);
-    const report = await healthOf({ queue }).look();
+    const report = await healthOf({ backends: backendsOf([a1111(backend.url)], queue) }).look();
     expect(report).toEqual({
       ok: true,
       store: { ok: true },
@@ -106,7 +108,7 @@ describe('the report', () => {
   });
 
   test('has no backends where no address is known', async () => {
-    expect(await healthOf({ backends: [] }).look()).toMatchObject({ ok: true, backends: {} });
+    expect(await healthOf({ backends: backendsOf([]) }).look()).toMatchObject({ ok: true, backends: {} });
   });
 
   test('leaves out what of the disk cannot be told', async () => {
@@ -167,14 +169,14 @@ describe('a backend', () => {
       res.end();
     };
     const address = backend.url.replace('//', '//me:secret@');
-    await healthOf({ backends: [a1111(`${address}/sd/`)] }).look();
+    await healthOf({ backends: backendsOf([a1111(`${address}/sd/`)]) }).look();
     expect(asked).toEqual(['GET', '/sd/internal/ping', `Basic ${btoa('me:secret')}`]);
   });
 
   test('that is not there: its address is said, and its password is not', async () => {
     const address = await freeAddress();
     const report = await healthOf({
-      backends: [a1111(`${address.replace('//', '//me:secret@')}/sd`)],
+      backends: backendsOf([a1111(`${address.replace('//', '//me:secret@')}/sd`)]),
     }).look();
     expect(report).toMatchObject({
       ok: false,
@@ -189,7 +191,7 @@ describe('a backend', () => {
   test('that does not speak HTTP is not there', async () => {
     const server = await startRawServer((socket) => void socket.end('220 mail.example ESMTP\r\n'));
     cleanups.push(() => server.close());
-    const { backends } = await healthOf({ backends: [a1111(server.url)] }).look();
+    const { backends } = await healthOf({ backends: backendsOf([a1111(server.url)]) }).look();
     expect(backends.a1111).toMatchObject({ ok: false, error: expect.stringContaining('not HTTP') });
   });
 

@@ -6,6 +6,7 @@ import { type ResolvedOptions, resolveOptions } from '../lib/options.js';
 
 const OPTION_NAMES = [
   'a1111',
+  'comfyui',
   'forward',
   'dir',
   'enabled',
@@ -54,6 +55,7 @@ const DAY_MS = 86_400_000;
 
 const defaults: ResolvedOptions = {
   a1111: undefined,
+  comfyui: undefined,
   forward: false,
   dir: resolve('./job-tracker'),
   enabled: { value: true, fixed: false },
@@ -106,6 +108,7 @@ describe('valid values', () => {
       { a1111: new URL('https://user:pass@sd.example:8443/base') },
     ],
     ['a1111', new URL('http://[::1]:7860'), { a1111: new URL('http://[::1]:7860') }],
+    ['comfyui', 'http://gpu:8188/', { comfyui: new URL('http://gpu:8188/') }],
     ['forward', false, { forward: false }],
     ['dir', 'some/where', { dir: resolve('some/where') }],
     ['dir', '/absolute', { dir: resolve('/absolute') }],
@@ -218,10 +221,11 @@ describe('invalid values', () => {
     ['a1111', null, url, 'null'],
     ['a1111', ['http://127.0.0.1:7860'], url, 'an array'],
     ['a1111', Object.create(null), url, 'an object'],
+    ['comfyui', 'gpu:8188', 'a URL such as "http://127.0.0.1:8188"', '"gpu:8188"'],
     ['forward', 'false', 'true or false', '"false"'],
     ['forward', 0, 'true or false', '0'],
     ['forward', null, 'true or false', 'null'],
-    ['forward', true, 'false where no `a1111` is given', 'true'],
+    ['forward', true, 'false where neither `a1111` nor `comfyui` is given', 'true'],
     ['dir', '', 'a path', '""'],
     ['dir', '  ', 'a path', '"  "'],
     ['dir', 7, 'a path', '7'],

@@ -15,6 +15,9 @@ import type { RunningJob } from './running-job.js';
 
 /** The end of an answer waits so long for the job to be Completed, so that who has the answer finds the job complete. */
 const HOLD_END_MS = 1_000;
+/** What a backend calls a job is on record before the client hears of it; a stuck disk must not keep it from that. */
+const HOLD_TICKET_MS = 2_000;
+const MAX_HELD_BYTES = 1024 * 1024;
 /** So much of an error's body is looked at. */
 const MAX_ERROR_BYTES = 64 * 1024;
 
@@ -23,6 +26,8 @@ export interface GenerationAnswerOptions {
   readonly logger: Logger;
   readonly spoolDirectory: string;
   readonly earlyHead: EarlyHeadOptions;
+  /** The backend has only queued this job: it is to be followed to its end. */
+  readonly follow: (job: RunningJob) => void;
 }
 
 /** The job that an answer belongs to, and what is done when the backend is through with it. */
@@ -52,8 +57,9 @@ export class GenerationAnswer implements AnswerListener {
   #errorBytes = 0;
   #bytesExpected: number | undefined;
   #bytesReceived = 0;
-  /** The last bytes of an answer of known length: the client would not wait for its end. */
-  #held: Buffer | undefined;
+  /** The last bytes of an answer of known length: the client would not wait for its end. Of a ticket, all of them. */
+  readonly #held: Buffer[] = [];
+  #heldBytes = 0;
   #timeout: NodeJS.Timeout | undefined;
   /** The answer has ended in one way or the other. */
   #over = false;
@@ -212,8 +218,18 @@ export class GenerationAnswer implements AnswerListener {
     // A failure whose head has not left keeps its body; after an early head the client gets nothing of it.
     if (this.response.early && !this.#fitsEarlyHead) return;
     const isLast = !this.response.early && this.#bytesReceived === this.#bytesExpected;
-    if (isLast) this.#held = chunk;
-    else this.#outlet.write(chunk);
+    const isTicket = this.#job.backend.answers === 'ticket' && this.#heldBytes < MAX_HELD_BYTES;
+    if (isLast || isTicket) {
+      this.#heldBytes += chunk.length;
+      this.#held.push(chunk);
+    } else {
+      this.#release();
+      this.#outlet.write(chunk);
+    }
+  }
+
+  #release(): void {
+    for (const chunk of this.#held.splice(0)) this.#outlet.write(chunk);
   }
 
   async #endAnswer(): Promise<void> {
@@ -222,7 +238,7 @@ export class GenerationAnswer implements AnswerListener {
     const settled = this.#capture
       ? this.#settleSuccess(this.#capture)
       : this.#job.job.fail(this.#backendError());
-    await atMost(HOLD_END_MS, settled);
+    await atMost(this.#job.backend.answers === 'ticket' ? HOLD_TICKET_MS : HOLD_END_MS, settled);
     this.#stopTimers();
     this.#decoder?.destroy();
     if (this.response.early && !this.#fitsEarlyHead) {
@@ -231,18 +247,21 @@ export class GenerationAnswer implements AnswerListener {
     }
     const instead = this.#rewritesAnswer && this.#capture?.clientAnswer();
     if (instead) this.#outlet.write(instead);
-    if (this.#held) this.#outlet.write(this.#held);
+    this.#release();
     this.#outlet.end();
   }
 
   async #settleSuccess(capture: AnswerCapture): Promise<void> {
     const { job } = this.#job;
-    const { problem, ...kept } = await capture.end();
+    const { problem, ticket, ...kept } = await capture.end();
     if (this.#encodingUnknown !== undefined) {
       const message = `The answer is encoded as "${this.#encodingUnknown}", which cannot be read here`;
       await job.fail({ code: 'not_stored', message }, kept);
     } else if (problem) {
       await job.fail(problem, kept);
+    } else if (ticket) {
+      await job.queued(ticket);
+      this.#options.follow(job);
     } else {
       await job.complete(kept);
     }

@@ -11,7 +11,9 @@ import {
   type RequestIdentity,
 } from './deliveries.js';
 import { giveEarlierAnswer } from './earlier-answer.js';
+import { giveEarlierTicket } from './earlier-ticket.js';
 import { messageOf } from './errors.js';
+import type { GatewayBackend } from './gateway-backends.js';
 import { GenerationAnswer } from './generation-answer.js';
 import type { EarlyHeadOptions } from './http/early-head.js';
 import { answerError } from './http/error-answer.js';
@@ -20,7 +22,7 @@ import { RequestBody } from './http/request-body.js';
 import type { ImageStore } from './images/image-store.js';
 import type { Job } from './job.js';
 import { jobJson, jobUrl } from './job-json.js';
-import type { JobQueue, QueueTicket, Reservation } from './job-queue.js';
+import type { QueueTicket, Reservation } from './job-queue.js';
 import type { JobRecorder } from './job-recorder.js';
 import { memberEdits } from './json/member-edits.js';
 import { editedText, type TextEdit } from './json/text-edits.js';
@@ -44,13 +46,11 @@ const SETTLE_WITHIN_MS = 10_000;
 
 export interface GenerationOptions {
   readonly recorder: JobRecorder;
-  readonly queue: JobQueue;
   readonly store: JobStore;
   readonly images: ImageStore;
   /** Absent where every request is a job of its own. */
   readonly deliveries: Deliveries | undefined;
-  /** Absent where a request could not be run again anyway: the host forwards. */
-  readonly requests: KeptRequests | undefined;
+  readonly requests: KeptRequests;
   /** True where the client's own login goes on to the backend. */
   readonly passesLogin: boolean;
   readonly logger: Logger;
@@ -58,10 +58,10 @@ export interface GenerationOptions {
   readonly dir: string;
   readonly earlyHead: EarlyHeadOptions;
   readonly jobTimeoutMs: number;
-  /** True where the handler behind is the tracker's own forwarder. */
-  readonly forwards: boolean;
   /** Resolves to whether jobs can be recorded now. Never rejects. */
   readonly canRecord: () => Promise<boolean>;
+  /** A backend has only queued this job: it is to be followed to its end. */
+  readonly follow: (job: RunningJob) => void;
   /** A job's client has left before it had its whole answer. */
   readonly onClientLost: (job: RunningJob) => void;
 }
@@ -71,7 +71,7 @@ type GenerationRequest = IncomingMessage & { body?: unknown };
 
 /** Where a generation request comes from. */
 export interface GenerationOrigin {
-  readonly backend: Backend;
+  readonly at: GatewayBackend;
   readonly req: GenerationRequest;
   readonly res: ServerResponse;
   /** Below the mount, without the query. */
@@ -104,7 +104,7 @@ interface BegunJob {
 export class Generation {
   readonly #options: GenerationOptions;
   readonly #origin: GenerationOrigin;
-  readonly #members = new TopLevelMembers();
+  readonly #members: TopLevelMembers;
   readonly #isReadable: boolean;
   readonly #body: RequestBody;
   readonly #bodyHash = createHash('sha256');
@@ -119,6 +119,7 @@ export class Generation {
     const { req, res } = origin;
     this.#options = options;
     this.#origin = origin;
+    this.#members = new TopLevelMembers({ maxValueBytes: this.#backend.maxMemberBytes });
     this.#isReadable = req.headers['content-encoding'] === undefined || req.readableEnded;
     this.#body = new RequestBody(req, {
       directory: join(options.dir, REQUEST_FOLDER),
@@ -126,14 +127,21 @@ export class Generation {
         this.#bodyHash.update(chunk);
         if (this.#isReadable) this.#members.write(chunk);
       },
-      keep: options.requests !== undefined,
+      keep: this.#forwards,
     });
-    this.#keeping = new RequestKeeping(options, { req, body: this.#body, path: origin.path, ip: origin.ip });
+    // A request that the host forwards could not be run again anyway.
+    const requests = this.#forwards ? options.requests : undefined;
+    this.#keeping = new RequestKeeping(
+      { ...options, requests },
+      { req, body: this.#body, path: origin.path, ip: origin.ip },
+    );
     this.#answer = new GenerationAnswer(req, res, {
       images: options.images,
       logger: options.logger,
       spoolDirectory: join(options.dir, SPOOL_FOLDER),
-      earlyHead: options.earlyHead,
+      // A ticket comes at once, and would be spoilt by a head that promises JSON of any status.
+      earlyHead: this.#queuesItself ? { ...options.earlyHead, headAfterMs: false } : options.earlyHead,
+      follow: options.follow,
     });
     res.once('close', () => {
       // Of a job that failed, the request is still to be kept.
@@ -146,7 +154,8 @@ export class Generation {
    * told; to undefined where there is no job, and `next` has been called if somebody is to answer.
    */
   async begin(next: () => void): Promise<RunningJob | 'full' | undefined> {
-    const { recorder, queue } = this.#options;
+    const { recorder } = this.#options;
+    const { queue } = this.#origin.at;
     const { response } = this.#answer;
     const { resumed } = this.#origin;
     if (!(await this.#body.received)) {
@@ -195,8 +204,10 @@ export class Generation {
     if (ticket.waiting || this.#options.earlyHead.headAfterMs === 0) earlyHead.sendNow();
     await ticket.granted;
     if (job.ended) return;
-    const mode = { jobId: job.id, forwards: this.#options.forwards };
-    const started = job.start(this.#backend.taskOf(this.#members, mode));
+    const mode = { jobId: job.id, forwards: this.#forwards };
+    const started = this.#queuesItself
+      ? job.handOver()
+      : job.start(this.#backend.taskOf(this.#members, mode));
     await this.#keeping.beforeHandOn(job.id, started);
     if (job.ended) return;
     this.#answer.limitTime(this.#options.jobTimeoutMs);
@@ -207,7 +218,17 @@ export class Generation {
   }
 
   get #backend(): Backend {
-    return this.#origin.backend;
+    return this.#origin.at.backend;
+  }
+
+  /** The backend answers with a ticket, and works on the job later. */
+  get #queuesItself(): boolean {
+    return this.#backend.answers === 'ticket';
+  }
+
+  /** The handler behind is the tracker's own forwarder. */
+  get #forwards(): boolean {
+    return this.#origin.at.forwarder !== undefined;
   }
 
   /** Records the job. Undefined where that cannot be done, or there is nobody any more to do it for. */
@@ -298,7 +319,9 @@ export class Generation {
       'Retry-After': String(ASK_AGAIN_SECONDS),
       'Preference-Applied': 'respond-async',
     };
-    const body = Buffer.from(JSON.stringify(jobJson(job, mountPath, this.#options.queue.positionOf(job.id))));
+    const body = Buffer.from(
+      JSON.stringify(jobJson(job, mountPath, this.#origin.at.queue.positionOf(job.id))),
+    );
     return this.#answer.response.dismiss(202, headers, body);
   }
 
@@ -365,6 +388,9 @@ export class Generation {
     });
     this.#answer.showId(job.id);
     const backend = this.#backend;
+    if (this.#queuesItself) {
+      return await giveEarlierTicket({ job, delivery, response, recorder, store: this.#options.store });
+    }
     const giving = giveEarlierAnswer({
       ...this.#options,
       claim,

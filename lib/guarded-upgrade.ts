@@ -6,14 +6,15 @@ import { type Identity, isRefusal, type Refusal } from './auth/identity.js';
 import { isForeign } from './http/cross-origin.js';
 import { refuseUpgrade } from './http/error-answer.js';
 import type { Forwarder } from './http/forward.js';
+import { originForm } from './http/forward-headers.js';
 import { offersHttp2, serveWithoutUpgrade } from './http/plain-upgrade.js';
 import type { Logger } from './logger.js';
 
 export interface GuardedUpgradeOptions {
   /** Never rejects. Absent where nobody is known by name. */
   readonly identify: ((req: IncomingMessage) => Promise<Identity | Refusal>) | undefined;
-  /** Absent where the host forwards. */
-  readonly forwarder: Forwarder | undefined;
+  /** Who forwards; undefined where the host does. `path` is the one below the mount, without the query. */
+  readonly forwarderFor: (path: string) => Forwarder | undefined;
   /** The host's app, once it is known: it tells which proxies to trust with a caller's address. */
   readonly app: () => Express | undefined;
   readonly logger: Logger;
@@ -27,7 +28,7 @@ export interface GuardedUpgradeOptions {
  */
 export type Upgrade = (req: IncomingMessage, socket: Duplex, head: Buffer) => boolean;
 
-export function guardedUpgrade({ identify, forwarder, app, logger }: GuardedUpgradeOptions): Upgrade {
+export function guardedUpgrade({ identify, forwarderFor, app, logger }: GuardedUpgradeOptions): Upgrade {
   const letIn = new WeakSet<IncomingMessage>();
   let hasWarned = false;
 
@@ -45,6 +46,7 @@ export function guardedUpgrade({ identify, forwarder, app, logger }: GuardedUpgr
   const judge = (req: IncomingMessage, socket: Duplex, head: Buffer, who: Identity | Refusal): void => {
     // It left meanwhile.
     if (socket.destroyed) return;
+    const forwarder = forwarderFor(pathOf(req));
     if (isRefusal(who)) {
       refuseUpgrade(socket, who.status, who.error, who.headers);
     } else if (who.name === undefined && !who.isAdmin) {
@@ -73,6 +75,7 @@ export function guardedUpgrade({ identify, forwarder, app, logger }: GuardedUpgr
       return false;
     }
     if (!identify) {
+      const forwarder = forwarderFor(pathOf(req));
       forwarder?.upgrade(req, socket, head);
       return forwarder === undefined;
     }
@@ -86,4 +89,8 @@ export function guardedUpgrade({ identify, forwarder, app, logger }: GuardedUpgr
     void identify(req).then((who) => judge(req, socket, head, who));
     return false;
   };
+}
+
+function pathOf(req: IncomingMessage): string {
+  return originForm(req).replace(/\?.*/s, '');
 }

@@ -1,4 +1,5 @@
 import { statfs } from 'node:fs/promises';
+import type { Backend } from './backends/backend.js';
 import { messageOf } from './errors.js';
 import { callBackend } from './http/backend-call.js';
 import type { ImageStore } from './images/image-store.js';
@@ -39,15 +40,15 @@ export interface HealthReport {
 export interface HealthOptions {
   readonly store: JobStore;
   readonly images: ImageStore;
-  readonly backends: readonly {
-    readonly name: BackendName;
-    readonly title: string;
-    /** May hold credentials, which are never shown. */
-    readonly url: URL;
-    /** What GET answers at once, whatever the backend is doing. */
-    readonly pingPath: string;
-  }[];
-  readonly queue: { readonly counts: HealthReport['queue'] };
+  readonly backends: {
+    /** Those whose address is not known cannot be looked at. */
+    readonly all: readonly {
+      readonly backend: Pick<Backend, 'name' | 'title' | 'pingPath'>;
+      /** May hold credentials, which are never shown. */
+      readonly url: URL | undefined;
+    }[];
+    readonly counts: HealthReport['queue'];
+  };
   /** Why jobs cannot be kept now; undefined where they can. */
   readonly failure: () => string | undefined;
   /** Where records and images are, to tell how full the disk is. */
@@ -70,7 +71,8 @@ export class Health {
     this.#options = options;
     this.#store = new Probe('The record store', async () => store.check?.());
     this.#images = new Probe('The image store', async () => images.check?.());
-    this.#backends = backends.map(({ name, title, url, pingPath }) => {
+    this.#backends = backends.all.flatMap(({ backend: { name, title, pingPath }, url }) => {
+      if (!url) return [];
       const ping = async () => {
         try {
           const { status } = await callBackend(url, { path: pingPath, timeoutMs: ANSWER_WITHIN_MS });
@@ -80,7 +82,7 @@ export class Health {
           throw new Error(`${title} at ${messageOf(cause)}`, { cause });
         }
       };
-      return { name, probe: new Probe(`${title} at ${url.origin}`, ping) };
+      return [{ name, probe: new Probe(`${title} at ${url.origin}`, ping) }];
     });
     this.#disk = new Probe('The disk', async () => {
       const { bavail, blocks, bsize } = await statfs(folder);
@@ -99,7 +101,7 @@ export class Health {
   }
 
   async #look(): Promise<HealthReport> {
-    const { queue, keptBytes } = this.#options;
+    const { keptBytes } = this.#options;
     const [store, images, disk, ...pings] = await Promise.all([
       this.#lookAtStore(),
       this.#images.outcome(),
@@ -114,7 +116,7 @@ export class Health {
       store,
       images: partOf(images),
       backends,
-      queue: queue.counts,
+      queue: this.#options.backends.counts,
       disk: { ...(disk.ok && disk.value), images_bytes: keptBytes() },
     };
   }

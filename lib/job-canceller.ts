@@ -1,7 +1,7 @@
 import { atMost } from './at-most.js';
 import type { Backend } from './backends/backend.js';
 import { JobTrackerError, messageOf } from './errors.js';
-import { isFinished, type JobError } from './job.js';
+import { type BackendName, isFinished, type JobError } from './job.js';
 import type { JobQueue } from './job-queue.js';
 import type { JobRecorder } from './job-recorder.js';
 import type { Jobs } from './jobs.js';
@@ -17,12 +17,15 @@ export type Cancelled = 'cancelled' | 'ending';
 export interface JobCancellerOptions {
   readonly jobs: Pick<Jobs, 'get'>;
   readonly recorder: Pick<JobRecorder, 'find' | 'processing'>;
-  readonly queue: Pick<JobQueue, 'pause'>;
-  /** Their address where that is known; it may hold credentials, which are never shown. */
-  readonly backends: readonly {
-    readonly backend: Pick<Backend, 'name' | 'title' | 'tasks'>;
-    readonly url: URL | undefined;
-  }[];
+  readonly backends: {
+    get(name: BackendName):
+      | {
+          readonly backend: Pick<Backend, 'title' | 'tasks'>;
+          readonly url: URL | undefined;
+          readonly queue: Pick<JobQueue, 'pause'>;
+        }
+      | undefined;
+  };
   readonly logger: Logger;
 }
 
@@ -98,22 +101,35 @@ export class JobCanceller {
     }
   }
 
+  /** Takes a job out of the backend's own queue. */
+  async #drop(job: RunningJob, tasks: Backend['tasks'], url: URL, taskId: string): Promise<void> {
+    if (!tasks.drop) throw notCancellable(`Job ${job.id} waits at the backend; another one is running`);
+    await tasks.drop(url, taskId);
+    // It may have begun just before; whoever follows it finds it running then, and not gone.
+    if ((await tasks.look(url, taskId)) !== 'unknown') {
+      throw notCancellable(`The backend has begun with job ${job.id} meanwhile: cancel it once more`);
+    }
+    job.breakOff({ code: 'cancelled', message: "The job was cancelled while it was in the backend's queue" });
+  }
+
   async #interrupt(job: RunningJob, error: JobError): Promise<void> {
-    const { tasks, url, taskId } = this.#taskOf(job);
+    const { tasks, url, queue, taskId } = this.#taskOf(job);
     // Whoever is let in while we ask could be the one that runs when the interrupt arrives.
-    const goOn = this.#options.queue.pause();
+    const goOn = queue.pause();
     try {
       const state = await tasks.look(url, taskId);
       if (job.ended || job.stage === 'answered' || state === 'finished') throw aboutToEnd(job);
-      if (state === 'queued')
-        throw notCancellable(`Job ${job.id} waits at the backend; another one is running`);
+      if (state === 'queued') {
+        await this.#drop(job, tasks, url, taskId);
+        return;
+      }
       if (state !== 'running')
         throw notCancellable(`The backend does not say that it is running job ${job.id}`);
       // They may be on their way to the same backend, which is done with this job when it likes.
-      for (const other of this.#options.recorder.processing(job.backend)) {
+      for (const other of tasks.interruptsAnything ? this.#options.recorder.processing(job.backend) : []) {
         if (other !== job) other.disturb('interrupt');
       }
-      await this.#sendInterrupt(job, error, () => tasks.interrupt(url));
+      await this.#sendInterrupt(job, error, () => tasks.interrupt(url, taskId));
     } catch (cause) {
       if (isRefusal(cause)) throw cause;
       throw notCancellable(`Job ${job.id} cannot be stopped: ${messageOf(cause)}`, cause);
@@ -137,10 +153,15 @@ export class JobCanceller {
   }
 
   /** What is needed to be sure. */
-  #taskOf(job: RunningJob): { tasks: Backend['tasks']; url: URL; taskId: string } {
+  #taskOf(job: RunningJob): {
+    tasks: Backend['tasks'];
+    url: URL;
+    queue: Pick<JobQueue, 'pause'>;
+    taskId: string;
+  } {
     const { id, taskId } = job;
     if (job.stage === 'answered') throw aboutToEnd(job);
-    const known = this.#options.backends.find(({ backend }) => backend.name === job.backend);
+    const known = this.#options.backends.get(job.backend);
     if (!known?.url) {
       const option = `\`${job.backend}\``;
       throw notCancellable(`Job ${id} runs at a backend whose address is not known: give it as ${option}`);
@@ -156,7 +177,7 @@ export class JobCanceller {
         `Job ${id} cannot be told from another one that runs under the same \`force_task_id\``,
       );
     }
-    return { tasks: known.backend.tasks, url: known.url, taskId };
+    return { tasks: known.backend.tasks, url: known.url, queue: known.queue, taskId };
   }
 }
 

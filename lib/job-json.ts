@@ -17,6 +17,7 @@ const SHOWN = [
   'error',
   'disturbed_by',
   'retry_of',
+  'prompt_id',
   'bytes',
 ] as const satisfies readonly (keyof Job)[];
 

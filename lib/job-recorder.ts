@@ -163,6 +163,16 @@ export class JobRecorder {
     return running;
   }
 
+  /** Goes on with a job that is on record and that its backend has: it is followed to its end. */
+  adopt(job: Job): RunningJob {
+    return this.#run(job);
+  }
+
+  /** The job stays as it is on record: the next process goes on with it. */
+  leave(job: RunningJob): void {
+    if (!job.ended) this.#park(job);
+  }
+
   /** Has `idle` wait for what follows from a job. */
   hold(work: Promise<unknown>): void {
     this.#settling += 1;

@@ -1,35 +1,29 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import express, { type Express, type Request, type Response, type Router } from 'express';
+import express, { type Express, type Request, type Router } from 'express';
 import { addressGroup } from './auth/address-group.js';
-import { Authenticator } from './auth/authenticate.js';
-import { readBasicLogin } from './auth/basic-login.js';
-import { CredentialListCheck } from './auth/credential-list.js';
 import { isRefusal } from './auth/identity.js';
-import { checkByFunction, type LoginCheck } from './auth/login-check.js';
 import { Throttle } from './auth/throttle.js';
-import { automatic1111 } from './backends/automatic1111.js';
-import { BackendLogin } from './backends/backend-login.js';
+import { ComfyUIFollower } from './comfyui/follower.js';
+import { createBackends } from './create-backends.js';
 import { Deliveries } from './deliveries.js';
 import { messageOf } from './errors.js';
 import { type GenerationOptions, REQUEST_FOLDER, SPOOL_FOLDER } from './generation.js';
 import { guardedUpgrade, type Upgrade } from './guarded-upgrade.js';
 import { Health } from './health.js';
 import { basicAuthorization } from './http/backend-call.js';
-import { answerError } from './http/error-answer.js';
-import { Forwarder } from './http/forward.js';
 import { FileImageStore } from './images/file-image-store.js';
 import type { Job } from './job.js';
 import { type Cancelled, JobCanceller } from './job-canceller.js';
 import { createJobEvents, type JobEvents } from './job-events.js';
 import { generateJobId } from './job-id.js';
-import { JobQueue } from './job-queue.js';
 import { JobRecorder } from './job-recorder.js';
 import { createJobs, type Jobs } from './jobs.js';
 import { leftImages } from './left-images.js';
+import { createAuthenticator, isKnown } from './logins.js';
 import { noteDisturbances } from './note-disturbances.js';
 import { duration, retention as retentionTime } from './option-checks.js';
-import { type Duration, type JobTrackerOptions, type ResolvedOptions, resolveOptions } from './options.js';
+import { type Duration, type JobTrackerOptions, resolveOptions } from './options.js';
 import { Readiness } from './readiness.js';
 import { requireLogin } from './require-login.js';
 import { Reruns } from './reruns.js';
@@ -111,20 +105,19 @@ export interface JobTracker extends Router {
 export function jobTracker(options?: JobTrackerOptions): JobTracker {
   const resolved = resolveOptions(options);
   const { logger, dir, a1111 } = resolved;
+  const authenticator = createAuthenticator(resolved);
+  const backends = createBackends(resolved, authenticator);
   const store = resolved.store ?? new LowdbJobStore({ folder: dir, logger });
   const images = resolved.images ?? new FileImageStore({ folder: join(dir, 'output'), logger });
   const events = createJobEvents();
   const recorder = new JobRecorder({ store, events, logger, generateId: generateJobId });
-  const queue = new JobQueue(resolved.concurrency, { maxWaiting: resolved.maxQueue });
   const kept = createJobs(store, images, events, logger);
-  const canceller = new JobCanceller({
-    jobs: kept,
-    recorder,
-    queue,
-    backends: [{ backend: automatic1111, url: a1111 }],
-    logger,
-  });
+  const canceller = new JobCanceller({ jobs: kept, recorder, backends, logger });
   const ends = new JobEnds({ jobs: kept, events });
+  const comfyuiUrl = backends.get('comfyui')?.url;
+  const follower =
+    comfyuiUrl &&
+    new ComfyUIFollower({ url: comfyuiUrl, images, recorder, jobTimeoutMs: resolved.jobTimeoutMs, logger });
   const { enabled, retentionMs, maxBytes, purgeEveryMs } = resolved;
   const settings = new Settings({ folder: dir, enabled, retentionMs, logger });
   const retention = new Retention({
@@ -150,23 +143,9 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
           logger,
         });
 
-  const authenticator = new Authenticator({
-    login: loginCheckOf(resolved),
-    user: resolved.user,
-    admins: resolved.admins,
-    logger,
-  });
   const identify = (req: Request) => authenticator.identify(req);
   /** The backend's own logins count: it gets to see them. */
   const isBackendLogin = resolved.auth === 'backend';
-  const forwarder =
-    resolved.forward && a1111
-      ? new Forwarder({
-          target: a1111,
-          backend: automatic1111,
-          ...(authenticator.required && !isBackendLogin && { authorization: basicAuthorization(a1111) }),
-        })
-      : undefined;
   const requests = new KeptRequests({ folder: join(dir, REQUEST_FOLDER), logger });
   events.on('removed', ({ id }) => {
     requests.remove(id).catch((error: unknown) => {
@@ -175,27 +154,25 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
   });
   const generation: GenerationOptions = {
     recorder,
-    queue,
     store,
     images,
     deliveries,
-    requests: forwarder && requests,
+    requests,
     passesLogin: !authenticator.required || isBackendLogin,
     logger,
     dir,
     earlyHead: resolved,
     jobTimeoutMs: resolved.jobTimeoutMs,
-    forwards: resolved.forward,
     // Only once the folder is open is it known whether somebody has switched the tracking off.
     canRecord: async () => (await readiness.whenDecided()) && settings.trackingEnabled,
+    follow: (job) => follower?.follow(job),
     onClientLost: (job) => resolved.onDisconnect === 'cancel' && canceller.clientLeft(job),
   };
   const reruns = new Reruns({
     store,
     requests,
-    backends: [automatic1111],
+    backends,
     generation,
-    forward: forwarder && ((req, res) => forwarder.handle(req, res)),
     authorization: a1111 && isBackendLogin ? basicAuthorization(a1111) : null,
     logger,
   });
@@ -209,16 +186,17 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
     // It judges the clock by when jobs ended, so that none may end by that clock before.
     await retention.open();
     const resumable = await reruns.open();
-    await recorder.failInterrupted((jobs) => leftImages(images, jobs, logger), resumable);
+    const followable = follower ? (await store.unfinished()).filter(isFollowable) : [];
+    await recorder.failInterrupted((jobs) => leftImages(images, jobs, logger), [...resumable, ...followable]);
     await deliveries?.open();
+    follower?.adopt(followable);
     void reruns.resume(resumable);
   }, logger);
 
   const health = new Health({
     store,
     images,
-    backends: a1111 ? [{ ...automatic1111, url: a1111 }] : [],
-    queue,
+    backends,
     failure: () => readiness.failure,
     folder: dir,
     keptBytes: () => retention.keptBytes,
@@ -231,11 +209,11 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
     next();
   });
   router.use(
-    healthRoutes({ health, logger, isKnown: (req, res) => isKnown(req, res, identify) }),
+    healthRoutes({ health, logger, isKnown: (req, res) => isKnown(req, res, authenticator) }),
     jobRoutes({
       jobs: kept,
       images,
-      queuePosition: (id) => queue.positionOf(id),
+      queuePosition: (id) => backends.positionOf(id) ?? follower?.positionOf(id),
       canceller,
       ends,
       reruns,
@@ -254,16 +232,16 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
     router.use(
       requireLogin({
         identify,
-        covers: (req) => forwarder !== undefined || automatic1111.matches(req.method, req.path),
+        covers: (req) => backends.forwards || backends.matching(req.method, req.path) !== undefined,
         withdrawsLogin: !isBackendLogin,
       }),
     );
   }
-  router.use(noteDisturbances({ backends: [automatic1111], recorder }));
+  router.use(noteDisturbances({ backends: backends.all.map(({ backend }) => backend), recorder }));
   router.use(
     trackGeneration({
       ...generation,
-      backends: [automatic1111],
+      backends,
       isOn: () => settings.trackingEnabled,
       userOf: async (req) => {
         const who = await identify(req);
@@ -272,7 +250,7 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
       },
     }),
   );
-  if (forwarder) router.use((req, res) => forwarder.handle(req, res));
+  if (backends.forwards) router.use((req, res) => backends.forwarderFor(req.path)?.handle(req, res));
 
   let closing: Promise<void> | undefined;
   return Object.assign(router, {
@@ -292,7 +270,7 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
     events,
     upgrade: guardedUpgrade({
       identify: authenticator.knowsNames ? (req) => authenticator.identify(req) : undefined,
-      forwarder,
+      forwarderFor: (path) => backends.forwarderFor(path),
       app: () => app,
       logger,
     }),
@@ -301,6 +279,7 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
       closing ??= (async () => {
         await readiness.close();
         await reruns.close();
+        await follower?.close();
         await recorder.idle();
         await ends.close();
         await retention.close();
@@ -316,21 +295,7 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
   });
 }
 
-function loginCheckOf({ auth, a1111, logger }: ResolvedOptions): LoginCheck | undefined {
-  if (auth === undefined) return undefined;
-  if (auth === 'backend') return new BackendLogin({ url: a1111 as URL, backend: automatic1111, logger });
-  return typeof auth === 'function' ? checkByFunction(auth, logger) : new CredentialListCheck(auth);
-}
-
-/** Whether somebody may see more than that all is well. Who gives no login, or one that nobody can judge, may ask that. */
-async function isKnown(
-  req: Request,
-  res: Response,
-  identify: (req: Request) => ReturnType<Authenticator['identify']>,
-): Promise<'yes' | 'no' | 'answered'> {
-  const who = await identify(req);
-  if (!isRefusal(who)) return who.isAdmin || who.name !== undefined ? 'yes' : 'no';
-  if (readBasicLogin(req.headers).kind === 'absent' || who.status === 503) return 'no';
-  answerError(res, who.status, who.error, who.headers);
-  return 'answered';
+/** ComfyUI has it, and knows it by an id that is on record. */
+function isFollowable({ backend, prompt_id }: Job): boolean {
+  return backend === 'comfyui' && prompt_id !== undefined;
 }

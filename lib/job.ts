@@ -60,7 +60,10 @@ export interface Job {
   /** Who made the job, where somebody had logged in. */
   readonly user?: string;
   readonly request?: RequestFields;
-  /** Unix seconds with three decimals: when the backend got the request. */
+  /**
+   * Unix seconds with three decimals: when the backend got the request. For a backend that queues by itself, when it
+   * began with it, once that is known.
+   */
   readonly started_at?: number;
   /** Unix seconds with three decimals. */
   readonly finished_at?: number;
@@ -81,6 +84,23 @@ export interface Job {
   readonly disturbed_by?: 'interrupt' | 'skip';
   /** The id of the failed job that this one is another try of. */
   readonly retry_of?: string;
+  /** What ComfyUI calls the job: its answer to `POST /prompt` says so. */
+  readonly prompt_id?: string;
+  /** ComfyUI's answer to `POST /prompt`, byte for byte. */
+  readonly ticket?: string;
+  /** What ComfyUI calls each of `output_paths`, in their order. */
+  readonly comfyui_files?: readonly ComfyUIFile[];
+  /** Somebody has deleted the job from ComfyUI's history; the job itself, and its images, stay. */
+  readonly history_deleted?: true;
+}
+
+/** By this `GET /view` finds a file of ComfyUI's. */
+export interface ComfyUIFile {
+  readonly filename: string;
+  /** `''` for none. */
+  readonly subfolder: string;
+  /** `output` or `temp`. */
+  readonly type: string;
 }
 
 /** A change to a job; its id, and what was known when it was made, never change. */
@@ -96,6 +116,10 @@ export type JobChange = Partial<
     | 'bytes'
     | 'delivered'
     | 'disturbed_by'
+    | 'prompt_id'
+    | 'ticket'
+    | 'comfyui_files'
+    | 'history_deleted'
   >
 >;
 

@@ -15,7 +15,7 @@ export type LeftFiles = Pick<JobChange, 'output_paths' | 'sidecar' | 'bytes'>;
  */
 export async function leftImages(
   images: ImageStore,
-  jobs: readonly Job[],
+  jobs: readonly Pick<Job, 'id' | 'timestamp'>[],
   logger: Logger,
 ): Promise<ReadonlyMap<string, LeftFiles>> {
   const left = new Map<string, LeftFiles>();
@@ -35,7 +35,10 @@ export function imageStem({ id, timestamp }: Pick<Job, 'id' | 'timestamp'>): str
   return `${new Date(timestamp * 1000).toISOString().slice(0, 10)}/${id}`;
 }
 
-async function pathsByJob(images: ImageStore, jobs: readonly Job[]): Promise<Map<string, string[]>> {
+async function pathsByJob(
+  images: ImageStore,
+  jobs: readonly Pick<Job, 'id' | 'timestamp'>[],
+): Promise<Map<string, string[]>> {
   const byJob = new Map<string, string[]>();
   const ids = new Map(jobs.map((job) => [imageStem(job), job.id]));
   const folders = new Set([...ids.keys()].map((stem) => stem.slice(0, stem.indexOf('/'))));

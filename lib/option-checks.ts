@@ -25,8 +25,8 @@ export function path(name: string, value: unknown): string {
 }
 
 /** An http or https URL, copied; it may hold credentials. */
-export function backendUrl(name: string, value: unknown): URL {
-  const expected = 'a URL such as "http://127.0.0.1:7860"';
+export function backendUrl(name: string, value: unknown, example = 'http://127.0.0.1:7860'): URL {
+  const expected = `a URL such as "${example}"`;
   const text = value instanceof URL ? value.href : value;
   if (typeof text !== 'string' || !URL.canParse(text)) throw invalid(name, expected, value);
   const url = new URL(text);

@@ -32,6 +32,11 @@ type DurationUnit = 'ms' | 's' | 'm' | 'h' | 'd' | 'w' | 'seconds' | 'minutes' |
 export interface JobTrackerOptions {
   /** The URL of Automatic1111 or a fork. With it the tracker forwards by itself (forward mode). Default: none. */
   readonly a1111?: string | URL;
+  /**
+   * The URL of ComfyUI. Its jobs are followed by it, so that without it they are not tracked. Where both are given,
+   * Automatic1111 gets `/sdapi/` and what belongs to it, ComfyUI all the rest. Default: none.
+   */
+  readonly comfyui?: string | URL;
   /** `false`: the host's own handler forwards, also where a URL is given. Default: true where a URL is given. */
   readonly forward?: boolean;
   /** The folder for jobs.json and the images. Made when it is not there. Default: `'./job-tracker'`. */
@@ -86,7 +91,7 @@ export interface JobTrackerOptions {
   readonly retryWindow?: Duration | false;
   /** A job that runs longer is Failed with `timeout`, and its connection is reset. Default: `'24h'`. */
   readonly jobTimeout?: Duration;
-  /** How many generations the backend gets at a time. Default: 1 in forward mode, `Infinity` in wrap mode. */
+  /** How many generations Automatic1111 gets at a time; ComfyUI queues by itself. Default: 1 in forward mode, `Infinity` in wrap mode. */
   readonly concurrency?: number;
   /** How many generations may wait; a further one is answered with 429. Default: 1000. */
   readonly maxQueue?: number;
@@ -103,6 +108,7 @@ export interface JobTrackerOptions {
 /** The options with every default filled in, in the units that the code works with. */
 export interface ResolvedOptions {
   readonly a1111: URL | undefined;
+  readonly comfyui: URL | undefined;
   readonly forward: boolean;
   /** Absolute. */
   readonly dir: string;
@@ -129,7 +135,8 @@ export interface ResolvedOptions {
 }
 
 const CHECKS: { readonly [Name in keyof Required<JobTrackerOptions>]: Check<unknown> } = {
-  a1111: backendUrl,
+  a1111: (name, value) => backendUrl(name, value),
+  comfyui: (name, value) => backendUrl(name, value, 'http://127.0.0.1:8188'),
   forward: boolean,
   dir: path,
   enabled: boolean,
@@ -191,8 +198,11 @@ export function resolveOptions(options: JobTrackerOptions = {}): ResolvedOptions
     if (value !== undefined) given[name] = CHECKS[name as keyof JobTrackerOptions](name, value);
   }
   const a1111 = given.a1111 as URL | undefined;
-  const forward = (given.forward as boolean | undefined) ?? a1111 !== undefined;
-  if (forward && !a1111) throw invalid('forward', 'false where no `a1111` is given', true);
+  const comfyui = given.comfyui as URL | undefined;
+  const hasUrl = a1111 !== undefined || comfyui !== undefined;
+  const forward = (given.forward as boolean | undefined) ?? hasUrl;
+  if (forward && !hasUrl)
+    throw invalid('forward', 'false where neither `a1111` nor `comfyui` is given', true);
   const env = readEnvironment((given.env as JobTrackerOptions['env']) ?? process.env);
   const login = env.auth ?? (given.auth as ResolvedOptions['auth']);
   if (login === 'backend' && !a1111) {
@@ -200,6 +210,7 @@ export function resolveOptions(options: JobTrackerOptions = {}): ResolvedOptions
   }
   return {
     a1111,
+    comfyui,
     forward,
     dir: resolve((given.dir as string | undefined) ?? './job-tracker'),
     enabled: setting(env.enabled, given.enabled as boolean | undefined, true),

@@ -1,6 +1,5 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Backend } from './backends/backend.js';
 import { JobTrackerError, messageOf } from './errors.js';
+import type { GatewayBackends } from './gateway-backends.js';
 import { Generation, type GenerationOptions } from './generation.js';
 import { replayedRequest } from './http/replayed-request.js';
 import { isFinished, type Job } from './job.js';
@@ -12,10 +11,8 @@ import type { RequestFile } from './stores/request-file.js';
 export interface RerunsOptions {
   readonly store: JobStore;
   readonly requests: KeptRequests;
-  readonly backends: readonly Backend[];
+  readonly backends: Pick<GatewayBackends, 'matching' | 'forwards'>;
   readonly generation: GenerationOptions;
-  /** The tracker's own forwarder; absent where the host forwards, so that there is nobody to hand a request to. */
-  readonly forward: ((req: IncomingMessage, res: ServerResponse) => void) | undefined;
   /**
    * The `Authorization` that stands in for the login of a client, which is not kept; null where the backend's URL has
    * none, or nobody has judged that login: it may be a wrong one.
@@ -40,13 +37,14 @@ export class Reruns {
    */
   async open(): Promise<readonly Job[]> {
     const { store, requests } = this.#options;
-    if (!this.#options.forward) {
+    if (!this.#options.backends.forwards) {
       await requests.clear(new Set());
       return [];
     }
     const resumable: Job[] = [];
     for (const job of await store.unfinished()) {
-      if (job.status !== 'Pending' || !job.accepted) continue;
+      // One that its backend has, and queues by itself, waits there.
+      if (job.status !== 'Pending' || !job.accepted || job.started_at !== undefined) continue;
       const file = await requests.open(job.id);
       if (file && this.#obstacle(file) === undefined) resumable.push(job);
       await file?.close();
@@ -82,7 +80,7 @@ export class Reruns {
     if (!isFinished(job) || job.status !== 'Failed') {
       throw notRetryable(`Expected a job that has failed, got one that is ${job.status}`);
     }
-    if (!this.#options.forward) {
+    if (!this.#options.backends.forwards) {
       throw notRetryable('The tracker does not forward by itself here: send the request again');
     }
     const file = await requests.open(job.id);
@@ -134,11 +132,11 @@ export class Reruns {
   }
 
   async #run(file: RequestFile, how: { resumed?: Job; retryOf?: string; user?: string | undefined }) {
-    const { backends, generation, forward, authorization, logger } = this.#options;
+    const { backends, generation, authorization, logger } = this.#options;
     const { head, bodyBytes } = file;
     const path = head.url.replace(/\?.*/s, '');
-    const backend = backends.find((candidate) => candidate.matches(head.method, path));
-    if (!backend) {
+    const at = backends.matching(head.method, path);
+    if (!at?.forwarder) {
       await file.close();
       throw notRetryable(`No backend generates at ${path}`);
     }
@@ -153,7 +151,7 @@ export class Reruns {
       // The client's own login is not in it any more.
       { ...generation, passesLogin: generation.passesLogin && login.authorization !== undefined },
       {
-        backend,
+        at,
         req,
         res,
         path,
@@ -166,7 +164,7 @@ export class Reruns {
         ...(retryOf !== undefined && { retryOf }),
       },
     );
-    const next = () => forward?.(req, res);
+    const next = () => at.forwarder?.handle(req, res);
     let job: Awaited<ReturnType<typeof run.begin>>;
     try {
       job = await run.begin(() => {});

@@ -1,4 +1,12 @@
-import { type BackendName, type Job, type JobChange, type JobError, unixSeconds } from './job.js';
+import type { Ticket } from './backends/backend.js';
+import {
+  type BackendName,
+  type ComfyUIFile,
+  type Job,
+  type JobChange,
+  type JobError,
+  unixSeconds,
+} from './job.js';
 
 /** Outcomes of an answer: where somebody has stopped the backend in the middle, they say no more than that. */
 const OUTCOMES_OF_ANSWER: readonly JobError['code'][] = ['backend', 'unreachable', 'not_stored', 'empty'];
@@ -8,16 +16,22 @@ export interface KeptAnswer {
   readonly output_paths: readonly string[];
   readonly sidecar?: string;
   readonly bytes?: number;
+  readonly comfyui_files?: readonly ComfyUIFile[];
 }
 
-/** `waiting` for a slot; `running` at the backend; `answered`: the backend is through with it, its answer is passing. */
-export type JobStage = 'waiting' | 'running' | 'answered';
+/**
+ * `waiting` for a slot; `running` at the backend; `answered`: the backend is through with it, its answer is passing.
+ * `followed`: the backend has queued it, and works on it when it likes.
+ */
+export type JobStage = 'waiting' | 'running' | 'answered' | 'followed';
 
 /** One job from its record to its end. The first end counts; what comes after it changes nothing. */
 export class RunningJob {
   readonly id: string;
   readonly backend: BackendName;
   readonly createdAt: Date;
+  /** Resolves when it is on record, or will never be, what the backend calls the job; or when the job is over. */
+  readonly ticketed: Promise<void>;
   /** Resolves when the job's end is durable, or could not be made so. */
   readonly over: Promise<void>;
   /** Resolves to whether the change is durable. */
@@ -31,6 +45,8 @@ export class RunningJob {
   /** The request of this job is kept, and the next process would run it if this one has not begun to. */
   isResumable = false;
   #resolveOver: () => void = () => {};
+  #resolveTicketed: () => void = () => {};
+  #isProcessing = false;
   #stage: JobStage = 'waiting';
   #taskId: string | undefined;
   #brokenOffBy: JobError | undefined;
@@ -55,6 +71,12 @@ export class RunningJob {
     this.over = new Promise((resolve) => {
       this.#resolveOver = resolve;
     });
+    this.ticketed = new Promise((resolve) => {
+      this.#resolveTicketed = resolve;
+    });
+    void this.over.then(this.#resolveTicketed);
+    if (job.prompt_id !== undefined) this.#isFollowedAs(job.prompt_id);
+    this.#isProcessing = job.status === 'Processing';
   }
 
   /** True from the moment an end was asked for, or the job was broken off. */
@@ -95,6 +117,35 @@ export class RunningJob {
     const started = this.#change({ status: 'Processing', started_at: unixSeconds() });
     this.#last = started;
     return await started;
+  }
+
+  /**
+   * A backend that queues by itself gets the job, which waits there.
+   *
+   * @returns whether that is on record, durably.
+   */
+  async handOver(): Promise<boolean> {
+    if (this.ended) return false;
+    this.#stage = 'running';
+    const handed = this.#change({ started_at: unixSeconds() });
+    this.#last = handed;
+    return await handed;
+  }
+
+  /** The backend has queued the job. Resolves when it is on record what it calls it. Never rejects. */
+  async queued({ promptId, text }: Ticket): Promise<void> {
+    this.#isFollowedAs(promptId);
+    this.#last = this.#last.then(() => this.#change({ prompt_id: promptId, ticket: text }));
+    await this.#last;
+    this.#resolveTicketed();
+  }
+
+  /** The backend works on the job now. */
+  processing(): void {
+    if (this.ended || this.#isProcessing) return;
+    this.#isProcessing = true;
+    const change: JobChange = { status: 'Processing', started_at: unixSeconds() };
+    this.#last = this.#last.then(() => this.#change(change));
   }
 
   /** What is to be done once the job's end is on record. It must not reject. */
@@ -170,6 +221,11 @@ export class RunningJob {
   /** Resolves once the job is durably Failed. Never rejects. */
   fail(error: JobError, kept?: KeptAnswer): Promise<void> {
     return this.#end({ status: 'Failed', error: this.#explain(error), ...kept });
+  }
+
+  #isFollowedAs(promptId: string): void {
+    this.#stage = 'followed';
+    this.#taskId = promptId;
   }
 
   #explain(error: JobError): JobError {

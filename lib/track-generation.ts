@@ -1,11 +1,11 @@
 import type { Request, RequestHandler } from 'express';
-import type { Backend } from './backends/backend.js';
 import { callerOf } from './caller.js';
+import type { GatewayBackends } from './gateway-backends.js';
 import { Generation, type GenerationOptions } from './generation.js';
 import { readPreferences } from './http/preferences.js';
 
 export interface TrackGenerationOptions extends GenerationOptions {
-  readonly backends: readonly Backend[];
+  readonly backends: Pick<GatewayBackends, 'matching'>;
   /** False where generations pass untracked because somebody has switched the tracking off. */
   readonly isOn: () => boolean;
   /** Who makes a request, where that is known. Never rejects. */
@@ -18,14 +18,14 @@ export interface TrackGenerationOptions extends GenerationOptions {
  */
 export function trackGeneration(options: TrackGenerationOptions): RequestHandler {
   return (req, res, next) => {
-    const backend = options.backends.find((candidate) => candidate.matches(req.method, req.path));
+    const at = options.backends.matching(req.method, req.path);
     // Of a client that left, or was answered, while somebody in front was busy there is nothing left to track.
-    if (!backend || !options.isOn() || req.socket.destroyed || res.headersSent) {
+    if (!at || !options.isOn() || req.socket.destroyed || res.headersSent) {
       next();
       return;
     }
     const generation = new Generation(options, {
-      backend,
+      at,
       req,
       res,
       path: req.path,

@@ -101,10 +101,10 @@ describe('calls', () => {
 
   test('an interrupt is taken, or not', async () => {
     reply = '{}';
-    await tasks.interrupt(new URL(backend.url));
+    await tasks.interrupt(new URL(backend.url), 'task');
     expect(said).toMatchObject({ method: 'POST', url: '/sdapi/v1/interrupt', body: '' });
     status = 405;
-    await expect(tasks.interrupt(new URL(backend.url))).rejects.toMatchObject({
+    await expect(tasks.interrupt(new URL(backend.url), 'task')).rejects.toMatchObject({
       code: 'NOT_CANCELLABLE',
       message: `${backend.url} did not take the interrupt: it answered 405`,
     });
@@ -115,7 +115,7 @@ describe('calls', () => {
     Object.assign(url, { username: 'ann', password: 'secret' });
     status = 401;
     reply = '{}';
-    const failure = (await tasks.interrupt(url).catch((error: unknown) => error)) as Error;
+    const failure = (await tasks.interrupt(url, 'task').catch((error: unknown) => error)) as Error;
     expect(backend.headers[0]?.authorization).toBe(`Basic ${Buffer.from('ann:secret').toString('base64')}`);
     expect(failure.message).toMatch(/answered 401: its address needs/);
     expect(failure.message).not.toMatch(/secret|ann/);

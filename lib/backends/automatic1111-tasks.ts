@@ -10,6 +10,8 @@ const INTERRUPT_PATH = '/sdapi/v1/interrupt';
 
 /** The tasks of Automatic1111. */
 export const automatic1111Tasks: BackendTasks = {
+  interruptsAnything: true,
+
   async look(url, taskId) {
     const answer = await callBackend(url, {
       method: 'POST',

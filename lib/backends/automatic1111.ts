@@ -6,8 +6,18 @@ import { AnswerMembers } from './answer-members.js';
 import { Automatic1111Answer } from './automatic1111-answer.js';
 import { automatic1111Tasks } from './automatic1111-tasks.js';
 import type { Backend, RequestFacts } from './backend.js';
+import {
+  jsonOf,
+  MAX_FIELD_LENGTH,
+  MAX_PROMPT_LENGTH,
+  scalarOf,
+  shortened,
+  textOf,
+} from './request-values.js';
 
 const GENERATION_PATHS = new Set(['/sdapi/v1/txt2img', '/sdapi/v1/img2img']);
+/** What its API has beside `/sdapi/`. */
+const OTHER_API_PATHS = new Set(['/internal/progress', '/internal/ping', '/internal/pending-tasks']);
 /** Both hit whatever runs, whoever asks. */
 const DISTURBANCES = new Map<string, 'interrupt' | 'skip'>([
   ['/sdapi/v1/interrupt', 'interrupt'],
@@ -33,19 +43,23 @@ const RECORDED_FIELDS = [
 const SECRET_MEMBERS = ['auth', 'url'];
 const NOTHING = ['null', '""'];
 const FALSE_WORDS = /^(?:0|off|f|false|n|no)$/i;
-const MAX_PROMPT_LENGTH = 10_000;
-const MAX_FIELD_LENGTH = 1_000;
 
 /** Automatic1111 from 1.6 on, Forge, reForge and SD.Next: whatever has `/sdapi/v1/txt2img`. */
 export const automatic1111: Backend = {
   name: 'a1111',
   title: 'Automatic1111',
   hint: 'Check that it runs, was started with --api, and that this is its address.',
+  answers: 'result',
+  maxMemberBytes: 64 * 1024,
   // The API's own paths, such as the progress, need a login where there is `--api-auth`.
   pingPath: '/internal/ping',
   loginPath: '/sdapi/v1/progress?skip_current_image=true',
 
   matches: (method, path) => method === 'POST' && GENERATION_PATHS.has(canonicalPath(path)),
+  owns(path) {
+    const canonical = canonicalPath(path);
+    return canonical.startsWith('/sdapi/') || OTHER_API_PATHS.has(canonical);
+  },
   disturbance: (method, path) => (method === 'POST' ? DISTURBANCES.get(canonicalPath(path)) : undefined),
   tasks: automatic1111Tasks,
 
@@ -127,36 +141,4 @@ function faultText(fault: unknown): string {
 function isUnwanted(members: TopLevelMembers): boolean {
   const value = members.whole ? jsonOf(members.get('send_images')?.text) : undefined;
   return value === false || value === 0 || (typeof value === 'string' && FALSE_WORDS.test(value));
-}
-
-function textOf(members: TopLevelMembers, name: string): string | undefined {
-  const value = jsonOf(members.get(name)?.text);
-  return typeof value === 'string' ? value : undefined;
-}
-
-function scalarOf(text: string | undefined): string | number | boolean | undefined {
-  if (text === undefined) return undefined;
-  const value = jsonOf(text);
-  if (typeof value === 'number') return isHeldExactly(value) ? value : shortened(text, MAX_FIELD_LENGTH);
-  if (typeof value === 'boolean') return value;
-  return typeof value === 'string' && value ? shortened(value, MAX_FIELD_LENGTH) : undefined;
-}
-
-/** False for a 64-bit seed, and for what is too large for any number. */
-function isHeldExactly(value: number): boolean {
-  return Number.isInteger(value) ? Number.isSafeInteger(value) : Number.isFinite(value);
-}
-
-function jsonOf(text: string | undefined): unknown {
-  if (text === undefined) return undefined;
-  try {
-    return JSON.parse(text);
-  } catch {
-    // Not JSON: it is the backend's to judge, and says nothing to us.
-    return undefined;
-  }
-}
-
-function shortened(text: string, maxLength: number): string {
-  return text.length <= maxLength ? text : `${text.slice(0, maxLength - 1)}…`;
 }

@@ -37,6 +37,16 @@ export interface CapturedAnswer {
   readonly bytes?: number;
   /** Why the job is not Completed, where it is not. */
   readonly problem?: JobError;
+  /** The backend has only queued the job, and this is what it says of it. Nothing has been kept yet then. */
+  readonly ticket?: Ticket;
+}
+
+/** What a backend answers that queues a job instead of waiting for it. */
+export interface Ticket {
+  /** What the backend calls the job. */
+  readonly promptId: string;
+  /** The answer as it came. */
+  readonly text: string;
 }
 
 /** Takes the images out of a 2xx answer as it passes. */
@@ -65,11 +75,17 @@ export interface AnswerAgain {
 /** What a backend says of one of its tasks. */
 export type TaskState = 'running' | 'queued' | 'finished' | 'unknown';
 
-/** The calls of our own with which one task is looked at and stopped. Both reject with `BACKEND_UNANSWERED`. */
+/** The calls of our own with which one task is looked at and stopped. All reject with `BACKEND_UNANSWERED`. */
 export interface BackendTasks {
   look(url: URL, taskId: string): Promise<TaskState>;
-  /** Stops whatever the backend is running. Rejects with `NOT_CANCELLABLE` where the backend refuses. */
-  interrupt(url: URL): Promise<void>;
+  /**
+   * Stops the task that runs. Rejects with `NOT_CANCELLABLE` where the backend refuses.
+   */
+  interrupt(url: URL, taskId: string): Promise<void>;
+  /** True where an interrupt hits whatever runs when it arrives, and leaves no sign with the job that it has hit. */
+  readonly interruptsAnything: boolean;
+  /** Takes a task out of the backend's own queue. Absent where nothing can be taken out of that. */
+  drop?(url: URL, taskId: string): Promise<void>;
 }
 
 /** All that one kind of backend has of its own. */
@@ -79,6 +95,13 @@ export interface Backend {
   readonly title: string;
   /** What to check when it cannot be reached. */
   readonly hint: string;
+  /**
+   * `result`: the answer to a generation request comes when the job is done. `ticket`: it comes at once, and the job has to
+   * be followed to its end.
+   */
+  readonly answers: 'result' | 'ticket';
+  /** So much of one top-level member of a request is looked at, in bytes. */
+  readonly maxMemberBytes: number;
   /** What GET answers at once, without a login, whatever the backend is doing. */
   readonly pingPath: string;
   /** What GET answers with 401 to a wrong login, where the backend has logins of its own, and at once with 2xx to a right one. */
@@ -88,6 +111,8 @@ export interface Backend {
    * do. `path` is the one below the mount, without the query.
    */
   matches(method: string | undefined, path: string): boolean;
+  /** True for what is meant for this backend where another one gets all the rest. `path` as above. */
+  owns(path: string): boolean;
   /** What a request does to whatever the backend is running, where it ends that early. `path` as above. */
   disturbance(method: string | undefined, path: string): 'interrupt' | 'skip' | undefined;
   readRequest(members: TopLevelMembers): RequestFacts;

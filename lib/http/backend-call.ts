@@ -1,4 +1,4 @@
-import http, { type IncomingHttpHeaders, type IncomingMessage } from 'node:http';
+import http, { type ClientRequest, type IncomingHttpHeaders, type IncomingMessage } from 'node:http';
 import https from 'node:https';
 import { JobTrackerError, messageOf, systemCodeOf } from '../errors.js';
 import { lookup } from './lookup.js';
@@ -37,20 +37,10 @@ export interface BackendAnswer {
  * @throws JobTrackerError `BACKEND_UNANSWERED` that says what happened, where no whole answer came.
  */
 export function callBackend(base: URL, call: BackendCall): Promise<BackendAnswer> {
-  const { method = 'GET', path, body, timeoutMs, maxBytes = MAX_ANSWER_BYTES, signal } = call;
+  const { body, timeoutMs, maxBytes = MAX_ANSWER_BYTES, signal } = call;
   return new Promise((resolve, reject) => {
     signal?.throwIfAborted();
-    const request = (base.protocol === 'https:' ? https : http).request({
-      protocol: base.protocol,
-      hostname: base.hostname.replace(/^\[|\]$/g, ''),
-      port: base.port,
-      method,
-      path: base.pathname.replace(/\/$/, '') + path,
-      headers: headersOf(base, call),
-      // A connection that was kept may be dead already.
-      agent: false,
-      lookup,
-    });
+    const request = requestTo(base, call);
     // The first outcome is the one that counts; a promise sees to that.
     const settle = (outcome: () => void) => {
       clearTimeout(timer);
@@ -92,7 +82,56 @@ export function callBackend(base: URL, call: BackendCall): Promise<BackendAnswer
   });
 }
 
-function headersOf(base: URL, { headers = {}, body }: BackendCall): Record<string, string> {
+/** A call whose answer is read in passing. */
+export type BackendDownload = Pick<BackendCall, 'path' | 'headers' | 'signal'> & {
+  /** So long nothing may come, in milliseconds. */
+  readonly idleMs: number;
+};
+
+/**
+ * Asks a backend for something large. Resolves with the answer's head; its body has to be read. A body that breaks off, or
+ * stops coming, ends in an error of the stream.
+ *
+ * @throws JobTrackerError `BACKEND_UNANSWERED` where no answer came.
+ */
+export function downloadFromBackend(base: URL, call: BackendDownload): Promise<IncomingMessage> {
+  const { idleMs, signal } = call;
+  return new Promise((resolve, reject) => {
+    signal?.throwIfAborted();
+    const request = requestTo(base, call);
+    const abort = () => request.destroy(signal?.reason);
+    signal?.addEventListener('abort', abort, { once: true });
+    request.setTimeout(idleMs, () => request.destroy(new Error(`nothing came for ${idleMs / 1000} seconds`)));
+    request.once('response', resolve);
+    request.on('error', (cause) => {
+      reject(new JobTrackerError('BACKEND_UNANSWERED', `${base.origin} ${explain(cause, false)}`, { cause }));
+    });
+    request.once('close', () => signal?.removeEventListener('abort', abort));
+    request.end();
+  });
+}
+
+function requestTo(
+  base: URL,
+  call: Pick<BackendCall, 'method' | 'path' | 'headers' | 'body'>,
+): ClientRequest {
+  return (base.protocol === 'https:' ? https : http).request({
+    protocol: base.protocol,
+    hostname: base.hostname.replace(/^\[|\]$/g, ''),
+    port: base.port,
+    method: call.method ?? 'GET',
+    path: base.pathname.replace(/\/$/, '') + call.path,
+    headers: headersOf(base, call),
+    // A connection that was kept may be dead already.
+    agent: false,
+    lookup,
+  });
+}
+
+function headersOf(
+  base: URL,
+  { headers = {}, body }: Pick<BackendCall, 'headers' | 'body'>,
+): Record<string, string> {
   const all: Record<string, string | null> = {
     authorization: basicAuthorization(base),
     'accept-encoding': 'identity',

@@ -22,6 +22,7 @@ export interface SidecarHeader {
   readonly members: {
     readonly info?: readonly [number, number];
     readonly parameters?: readonly [number, number];
+    readonly workflow?: readonly [number, number];
   };
   readonly text_bytes: number;
 }
@@ -120,7 +121,8 @@ function isHeader(value: unknown, textBytes: number): value is SidecarHeader {
   const isPlace = (place: unknown) =>
     Array.isArray(place) && place.length === 2 && place.every(isOffset) && place[0] < place[1];
   return (
-    [members.info, members.parameters].every((place) => place === undefined || isPlace(place)) &&
-    images.every((image) => typeof image?.path === 'string' && isOffset(image.at))
+    [members.info, members.parameters, members.workflow].every(
+      (place) => place === undefined || isPlace(place),
+    ) && images.every((image) => typeof image?.path === 'string' && isOffset(image.at))
   );
 }

@@ -50,15 +50,19 @@ export class ImageIntake {
     this.#steps.catch(() => {});
   }
 
-  /** The image is over. Resolves when it is durable under its final name, or gone. Never rejects. */
-  async finish(): Promise<IntakeOutcome> {
+  /**
+   * The image is over. Resolves when it is durable under its final name, or gone. Never rejects.
+   *
+   * @param otherExtension for a file whose format its bytes do not tell.
+   */
+  async finish(otherExtension = 'bin'): Promise<IntakeOutcome> {
     if (!this.#wholeness.whole) {
       await this.discard();
       return { kind: 'truncated' };
     }
     try {
       await this.#steps;
-      const extension = sniffImage(this.#beginning)?.extension ?? 'bin';
+      const extension = sniffImage(this.#beginning)?.extension ?? otherExtension;
       const path = await (await this.#writer).finish(extension);
       return { kind: 'kept', path, sizeBytes: this.#sizeBytes };
     } catch (error) {

@@ -1,5 +1,5 @@
 import type { TextEdit } from './text-edits.js';
-import type { TopLevelMembers } from './top-level-members.js';
+import type { TopLevelMember, TopLevelMembers } from './top-level-members.js';
 
 /**
  * The edits that give members of a JSON object other values, and add those that it does not have. Nothing is added to
@@ -22,5 +22,30 @@ export function memberEdits(
   }
   edits.sort((a, b) => a.start - b.start);
   if (added.length > 0 && lastEnd > 0) edits.push({ start: lastEnd, end: lastEnd, text: added.join('') });
+  return edits;
+}
+
+/** The edits that take members out of a JSON object whose brace is at `objectStart` of `text`, commas and all. */
+export function memberRemovals(
+  text: Buffer,
+  objectStart: number,
+  members: TopLevelMembers,
+  names: readonly string[],
+): TextEdit[] {
+  const all = [...members.names()].map((name) => ({ name, ...(members.get(name) as TopLevelMember) }));
+  all.sort((a, b) => a.start - b.start);
+  const firstKept = all.findIndex(({ name }) => !names.includes(name));
+  const leading = firstKept === -1 ? all.length : firstKept;
+  const edits: TextEdit[] = [];
+  const lastLeading = all[leading - 1];
+  if (lastLeading) {
+    // Up to the name of what follows, so that its comma goes too.
+    const end = firstKept === -1 ? lastLeading.end : text.indexOf('"', lastLeading.end);
+    edits.push({ start: objectStart + 1, end, text: '' });
+  }
+  for (let at = leading + 1; at < all.length; at += 1) {
+    const { name, end } = all[at] as (typeof all)[number];
+    if (names.includes(name)) edits.push({ start: (all[at - 1] as (typeof all)[number]).end, end, text: '' });
+  }
   return edits;
 }

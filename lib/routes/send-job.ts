@@ -63,7 +63,8 @@ export async function sendJob(
     const sidecar = job.sidecar === undefined ? undefined : await openSidecar(store, job.sidecar);
     if (sidecar) {
       files.push(sidecar.file);
-      for (const name of ['info', 'parameters'] as const) pieces.push(...(await member(sidecar, name)));
+      for (const name of ['info', 'parameters', 'workflow'] as const)
+        pieces.push(...(await member(sidecar, name)));
     }
     pieces.push(text('}'));
     await send(res, pieces);
@@ -99,7 +100,10 @@ function base64(file: StoredFile): Piece {
 }
 
 /** A member of the backend's answer, in its own words; nothing where somebody has spoilt them. */
-async function member({ header, file, textStart }: Sidecar, name: 'info' | 'parameters'): Promise<Piece[]> {
+async function member(
+  { header, file, textStart }: Sidecar,
+  name: keyof Sidecar['header']['members'],
+): Promise<Piece[]> {
   const place = header.members[name];
   if (!place) return [];
   const sizeBytes = place[1] - place[0];

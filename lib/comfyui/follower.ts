@@ -1,0 +1,263 @@
+import { type HistoryEntry, readHistoryEntry } from '../backends/comfyui-history.js';
+import { readQueue } from '../backends/comfyui-queue.js';
+import { JobTrackerError, messageOf } from '../errors.js';
+import type { ImageStore } from '../images/image-store.js';
+import type { Job } from '../job.js';
+import type { JobRecorder } from '../job-recorder.js';
+import type { Logger } from '../logger.js';
+import type { RunningJob } from '../running-job.js';
+import { keepOutputs } from './keep-outputs.js';
+
+/** Looks follow each other as fast as this while things move, and ever more slowly while nothing does. */
+const SHORTEST_PAUSE_MS = 200;
+const LONGEST_PAUSE_MS = 1_000;
+/** While ComfyUI cannot be reached. */
+const LONGEST_OUTAGE_PAUSE_MS = 5_000;
+/** A long queue comes with all its workflows: at most so large a part of the time is spent on looking. */
+const PAUSE_PER_LOOK = 10;
+/** A prompt that is neither in the queue nor in the history is looked for once more before it counts as gone. */
+const LOOKS_UNTIL_GONE = 2;
+
+export interface ComfyUIFollowerOptions {
+  readonly url: URL;
+  readonly images: ImageStore;
+  readonly recorder: Pick<JobRecorder, 'adopt' | 'leave'>;
+  readonly jobTimeoutMs: number;
+  readonly logger: Logger;
+  /** Called with a job whose place in ComfyUI's queue has changed. */
+  readonly onMoved?: (id: string) => void;
+}
+
+interface Followed {
+  readonly job: RunningJob;
+  readonly promptId: string;
+  readonly end: AbortController;
+  readonly timeout: NodeJS.Timeout;
+  /** 1 for the next. */
+  position: number | undefined;
+  /** How often it has been looked for in vain. */
+  misses: number;
+  /** Its history entry is there; its files are being fetched. */
+  isEnding: boolean;
+  /** Somebody has changed ComfyUI's queue while the prompt was in it. */
+  queueChanged: boolean;
+}
+
+/**
+ * Follows prompts that ComfyUI has queued to their ends. It asks ComfyUI itself, one question at a time, and none while
+ * nothing is in flight: a WebSocket of ours under a client's id would take that client's messages away.
+ */
+export class ComfyUIFollower {
+  readonly #options: ComfyUIFollowerOptions;
+  /** By the ids of the jobs. */
+  readonly #followed = new Map<string, Followed>();
+  readonly #byPrompt = new Map<string, Followed>();
+  #timer: NodeJS.Timeout | undefined;
+  #pauseMs = SHORTEST_PAUSE_MS;
+  #looking: Promise<void> | undefined;
+  #lookAgain = false;
+  #keeping: Promise<void> = Promise.resolve();
+  #isUnreachable = false;
+  #isClosed = false;
+
+  constructor(options: ComfyUIFollowerOptions) {
+    this.#options = options;
+  }
+
+  /** Follows a job that has its ticket. */
+  follow(job: RunningJob): void {
+    const { taskId: promptId } = job;
+    if (job.ended || promptId === undefined) return;
+    if (this.#isClosed) {
+      this.#options.recorder.leave(job);
+      return;
+    }
+    const { jobTimeoutMs } = this.#options;
+    const timeout = setTimeout(() => {
+      const message = `The job took longer than ${Math.round(jobTimeoutMs / 1000)} s (\`jobTimeout\`)`;
+      job.breakOff({ code: 'timeout', message });
+    }, jobTimeoutMs).unref();
+    const followed: Followed = {
+      job,
+      promptId,
+      end: new AbortController(),
+      timeout,
+      position: undefined,
+      misses: 0,
+      isEnding: false,
+      queueChanged: false,
+    };
+    this.#followed.set(job.id, followed);
+    this.#byPrompt.set(promptId, followed);
+    job.onBrokenOff((error) => {
+      this.#forget(followed);
+      void job.fail(error);
+    });
+    this.lookSoon();
+  }
+
+  /** Goes on with jobs that an earlier process has left to be followed. */
+  adopt(jobs: readonly Job[]): void {
+    for (const job of jobs) this.follow(this.#options.recorder.adopt(job));
+  }
+
+  /** A job's place in ComfyUI's queue: 1 for the next, undefined for one that is not known to wait there. */
+  positionOf(jobId: string): number | undefined {
+    return this.#followed.get(jobId)?.position;
+  }
+
+  /** The job that ComfyUI knows by this id, while it is followed. */
+  jobOf(promptId: string): RunningJob | undefined {
+    return this.#byPrompt.get(promptId)?.job;
+  }
+
+  /** A prompt is in ComfyUI's hands now: somebody has heard it say so. */
+  started(promptId: string): void {
+    const followed = this.#byPrompt.get(promptId);
+    if (!followed || followed.isEnding) return;
+    this.#move(followed, undefined);
+    followed.job.processing();
+  }
+
+  /** Somebody changes ComfyUI's queue: prompts that vanish from it now were taken out. */
+  queueChanges(): void {
+    for (const followed of this.#followed.values()) followed.queueChanged = true;
+    this.lookSoon();
+  }
+
+  /** Something has happened at ComfyUI. */
+  lookSoon(): void {
+    this.#pauseMs = SHORTEST_PAUSE_MS;
+    if (this.#looking) this.#lookAgain = true;
+    else this.#schedule(SHORTEST_PAUSE_MS);
+  }
+
+  /** Leaves all jobs to the next process. Resolves when nothing is under way any more. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    clearTimeout(this.#timer);
+    for (const followed of [...this.#followed.values()]) {
+      this.#forget(followed);
+      this.#options.recorder.leave(followed.job);
+    }
+    await Promise.allSettled([this.#looking, this.#keeping]);
+  }
+
+  #schedule(pauseMs: number): void {
+    clearTimeout(this.#timer);
+    if (this.#isClosed || !this.#isAwaiting) return;
+    this.#timer = setTimeout(() => {
+      this.#looking = this.#look().finally(() => {
+        this.#looking = undefined;
+        this.#schedule(this.#lookAgain ? SHORTEST_PAUSE_MS : this.#pauseMs);
+        this.#lookAgain = false;
+      });
+    }, pauseMs).unref();
+  }
+
+  get #isAwaiting(): boolean {
+    return [...this.#followed.values()].some(({ isEnding }) => !isEnding);
+  }
+
+  /** One look at the queue, and at the history of whatever is not in it: in that order, or one could slip through. */
+  async #look(): Promise<void> {
+    const began = performance.now();
+    // What comes while we look may be missing in an answer that was made before.
+    const awaited = [...this.#followed.values()].filter(({ isEnding }) => !isEnding);
+    let moved = false;
+    try {
+      const { running, pending } = await readQueue(this.#options.url);
+      const places = new Map(pending.map((id, index) => [id, index + 1]));
+      for (const followed of awaited) {
+        if (followed.job.ended) continue;
+        const place = places.get(followed.promptId);
+        if (running.has(followed.promptId)) this.started(followed.promptId);
+        else if (place === undefined) moved = (await this.#lookInHistory(followed)) || moved;
+        if (place !== undefined || running.has(followed.promptId)) followed.misses = 0;
+        moved = this.#move(followed, place) || moved;
+      }
+      this.#noteReachable();
+      const leastMs = (performance.now() - began) * PAUSE_PER_LOOK;
+      const pauseMs = moved ? SHORTEST_PAUSE_MS : Math.min(this.#pauseMs * 1.5, LONGEST_PAUSE_MS);
+      this.#pauseMs = Math.max(pauseMs, leastMs);
+    } catch (error) {
+      this.#noteUnreachable(error);
+      this.#pauseMs = Math.min(this.#pauseMs * 2, LONGEST_OUTAGE_PAUSE_MS);
+    }
+  }
+
+  /** Resolves to whether something has come of it. */
+  async #lookInHistory(followed: Followed): Promise<boolean> {
+    const entry = await readHistoryEntry(this.#options.url, followed.promptId);
+    if (followed.job.ended || !this.#followed.has(followed.job.id)) return true;
+    if (entry) {
+      followed.isEnding = true;
+      this.#keeping = this.#keeping.then(() => this.#end(followed, entry));
+      return true;
+    }
+    followed.misses += 1;
+    if (followed.misses < LOOKS_UNTIL_GONE) return true;
+    this.#forget(followed);
+    void followed.job.fail(
+      followed.queueChanged
+        ? { code: 'cancelled', message: "The prompt was deleted from ComfyUI's queue or history" }
+        : {
+            code: 'interrupted',
+            message:
+              'ComfyUI does not know this prompt any more: it was restarted, or the prompt was deleted there',
+          },
+    );
+    return true;
+  }
+
+  /** Never rejects. */
+  async #end(followed: Followed, entry: HistoryEntry): Promise<void> {
+    const { url, images, logger } = this.#options;
+    const { job, end } = followed;
+    if (job.ended || end.signal.aborted) return;
+    // It may have begun and ended between two looks.
+    job.processing();
+    try {
+      const { kept, problem } = await keepOutputs({ url, images, logger, job, entry, signal: end.signal });
+      const error = entry.error ?? problem;
+      const ended = error ? job.fail(error, kept) : job.complete(kept);
+      this.#forget(followed);
+      await ended;
+    } catch (error) {
+      if (end.signal.aborted) return;
+      this.#forget(followed);
+      logger.error(`What ComfyUI made of job ${job.id} could not be kept`, error);
+      await job.fail({ code: 'not_stored', message: messageOf(error) });
+    }
+  }
+
+  #forget(followed: Followed): void {
+    clearTimeout(followed.timeout);
+    this.#followed.delete(followed.job.id);
+    if (this.#byPrompt.get(followed.promptId) === followed) this.#byPrompt.delete(followed.promptId);
+    followed.end.abort(new JobTrackerError('CLOSED', 'The job is not followed any more'));
+  }
+
+  #move(followed: Followed, position: number | undefined): boolean {
+    if (followed.position === position) return false;
+    followed.position = position;
+    this.#options.onMoved?.(followed.job.id);
+    return true;
+  }
+
+  #noteReachable(): void {
+    if (this.#isUnreachable)
+      this.#options.logger.info(`ComfyUI at ${this.#options.url.origin} answers again`);
+    this.#isUnreachable = false;
+  }
+
+  #noteUnreachable(error: unknown): void {
+    const jobs = this.#followed.size;
+    // It may take a long time to come back, and is said once until it has.
+    if (!this.#isUnreachable)
+      this.#options.logger.warn(
+        `${jobs} job(s) wait for ComfyUI, which cannot be asked: ${messageOf(error)}`,
+      );
+    this.#isUnreachable = true;
+  }
+}

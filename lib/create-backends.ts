@@ -1,0 +1,40 @@
+import type { Authenticator } from './auth/authenticate.js';
+import { automatic1111 } from './backends/automatic1111.js';
+import type { Backend } from './backends/backend.js';
+import { comfyui } from './backends/comfyui.js';
+import { type GatewayBackend, GatewayBackends } from './gateway-backends.js';
+import { basicAuthorization } from './http/backend-call.js';
+import { Forwarder } from './http/forward.js';
+import { JobQueue } from './job-queue.js';
+import type { ResolvedOptions } from './options.js';
+
+/** The backends that the options name; with none of them Automatic1111, to which the host forwards. */
+export function createBackends(
+  options: ResolvedOptions,
+  { required }: Pick<Authenticator, 'required'>,
+): GatewayBackends {
+  const { concurrency, maxQueue, auth } = options;
+  const create = (backend: Backend, url: URL | undefined, queue: JobQueue): GatewayBackend => {
+    // Automatic1111 itself may have said whose logins are right: it gets to see them.
+    const judges = auth === 'backend' && backend.name === 'a1111';
+    const forwarder =
+      options.forward && url
+        ? new Forwarder({
+            target: url,
+            backend,
+            ...(required && !judges && { authorization: basicAuthorization(url) }),
+          })
+        : undefined;
+    return { backend, url, queue, forwarder };
+  };
+  const all: GatewayBackend[] = [];
+  // Without its address it is behind the host's handler, if anywhere.
+  if (options.a1111 || !options.forward) {
+    all.push(create(automatic1111, options.a1111, new JobQueue(concurrency, { maxWaiting: maxQueue })));
+  }
+  // Without its address its jobs could not be followed. It queues by itself.
+  if (options.comfyui) {
+    all.push(create(comfyui, options.comfyui, new JobQueue(Number.POSITIVE_INFINITY)));
+  }
+  return new GatewayBackends(all);
+}
