@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
 import type { IncomingHttpHeaders } from 'node:http';
-import { Gate } from './gate.js';
+import { Gate } from '../demo-shared/gate.js';
 
 /** A request as the demo got it, its body whole. */
 export interface DemoRequest {

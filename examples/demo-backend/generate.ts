@@ -1,10 +1,10 @@
+import { drawLandscape } from '../demo-shared/picture/landscape.js';
+import { encodePng, type Picture } from '../demo-shared/picture/png.js';
+import { arrangeGrid, drawSketch, enlarge } from '../demo-shared/picture/sketch.js';
 import { pythonException } from './api-error.js';
 import { type Fault, faultsIn } from './faults.js';
 import type { GenerationParameters } from './generation-parameters.js';
 import { createInfotext } from './infotext.js';
-import { drawLandscape } from './picture/landscape.js';
-import { encodePng, type Picture } from './picture/png.js';
-import { arrangeGrid, drawSketch, enlarge } from './picture/sketch.js';
 import type { SamplingState } from './sampling-state.js';
 
 export interface Generated {
