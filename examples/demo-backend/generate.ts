@@ -51,14 +51,14 @@ export async function generate(parameters: GenerationParameters, around: Surroun
       const infotext = createInfotext(parameters, index);
       if (parameters.savesImages) pictures.push(picture);
       infotexts.push(infotext);
-      images.push(await encodePng(picture, infotext));
+      images.push(await encodePng(picture, { parameters: infotext }));
     }
   }
   const hasGrid = parameters.savesImages && images.length >= 2;
   if (hasGrid) {
     const infotext = createInfotext(parameters, 0);
     infotexts.unshift(infotext);
-    images.unshift(await encodePng(arrangeGrid(pictures), infotext));
+    images.unshift(await encodePng(arrangeGrid(pictures), { parameters: infotext }));
   }
   return { images: spoil(images, faults), infotexts, indexOfFirstImage: hasGrid ? 1 : 0 };
 }

@@ -1,3 +1,4 @@
+import type { DemoRequest } from '../demo-shared/demo-request.js';
 import {
   type PythonDict,
   PythonJsonError,
@@ -5,7 +6,6 @@ import {
   parsePythonJson,
 } from '../demo-shared/python-json.js';
 import { httpException, validationError } from './api-error.js';
-import type { DemoRequest } from './demo-state.js';
 import { requireDict } from './validate-fields.js';
 
 /** Stands for a body whose `Content-Type` is not JSON. */

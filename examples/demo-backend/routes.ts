@@ -1,6 +1,7 @@
+import type { DemoRequest } from '../demo-shared/demo-request.js';
 import type { PythonValue } from '../demo-shared/python-json.js';
 import { pythonException } from './api-error.js';
-import type { DemoGeneration, DemoRequest } from './demo-state.js';
+import type { DemoGeneration } from './demo-state.js';
 import type { GenerationEndpoint } from './generation-endpoint.js';
 import type { Field, GenerationMode } from './generation-fields.js';
 import { decodeImage, imageTexts } from './image-text.js';
