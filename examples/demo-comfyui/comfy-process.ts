@@ -46,6 +46,7 @@ export class ComfyProcess {
     for (;;) {
       const prompt = await this.queue.take();
       if (!prompt) return;
+      if (prompt.extraData === null) return; // it kills the worker of an old server, and the queue waits for ever
       await this.#run(prompt);
     }
   }

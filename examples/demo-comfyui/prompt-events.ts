@@ -88,8 +88,8 @@ export class PromptEvents {
     const nodes = [...this.#progress].map(([id, { value, max, state }]): [string, PythonValue] => [
       id,
       {
-        value,
-        max,
+        value: BigInt(value),
+        max: BigInt(max),
         state,
         node_id: id,
         prompt_id: this.#promptId,

@@ -109,7 +109,7 @@ export class PromptExecution {
 
   #context(id: string): NodeContext {
     const { prompt, files, events, generationMs, ended, die } = this.#parts;
-    const pngInfo = prompt.extraData.get('extra_pnginfo');
+    const pngInfo = prompt.extraData?.get('extra_pnginfo');
     const around = {
       durationMs: generationMs,
       signal: this.#signal,

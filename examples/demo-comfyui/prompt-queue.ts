@@ -8,8 +8,8 @@ export interface QueuedPrompt {
   readonly number: bigint | number;
   readonly id: string;
   readonly workflow: Workflow;
-  /** Without what is sensitive. */
-  readonly extraData: PythonDict;
+  /** Without what is sensitive; null only where an old server takes what it cannot run. */
+  readonly extraData: PythonDict | null;
   /** The ids of the output nodes to run. */
   readonly outputs: readonly string[];
   readonly execution: DemoExecution;

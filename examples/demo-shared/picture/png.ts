@@ -44,6 +44,11 @@ export async function encodePng(
   ]);
 }
 
+/** A PNG of these chunks. */
+export function encodePngChunks(chunks: readonly Pick<PngChunk, 'type' | 'data'>[]): Buffer {
+  return Buffer.concat([SIGNATURE, ...chunks.map(({ type, data }) => chunk(type, data))]);
+}
+
 /** The chunks of a PNG in their order, as far as the file goes; none where it is not a PNG. */
 export function readPngChunks(png: Buffer): PngChunk[] {
   const chunks: PngChunk[] = [];
