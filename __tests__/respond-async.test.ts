@@ -1,4 +1,4 @@
-import { readdir } from 'node:fs/promises';
+import { copyFile, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import compression from 'compression';
@@ -359,6 +359,39 @@ describe('after the gateway died', () => {
     expect(again).toHaveLength(1);
     expect(backend.bodies.map(String).filter((body) => body.includes('"first"'))).toHaveLength(1);
     await until(async () => !(await keptRequests()).includes(`${second.id}.request`));
+    await until(() => openFilesBelow(join(dir, 'requests')).length === 0);
+  });
+
+  test('what was not accepted is not run, though its request should lie there', async () => {
+    const held = holdAnswers();
+    await start();
+    const first = jobOf(await send(PREFER, '{"prompt":"first"}'));
+    await backend.received();
+    await until(async () => (await gateway.tracker.jobs.get(first.id))?.status === 'Processing');
+    const accepted = jobOf(await send(PREFER)).id;
+    const waiting = post(url('/sdapi/v1/txt2img'), '{"prompt":"with a client"}');
+    const id = (await waiting.head).headers['x-job-id'];
+    // A job that failed, whose end did not get to the disk any more, leaves it so.
+    await copyFile(join(dir, 'requests', `${accepted}.request`), join(dir, 'requests', `${id}.request`));
+    await killAndStart();
+    expect(await gateway.tracker.jobs.get(id as string)).toMatchObject({
+      status: 'Failed',
+      error: { code: 'interrupted' },
+    });
+    held.open();
+  });
+
+  test('requests that were kept in forward mode go in wrap mode: nobody can run them', async () => {
+    const held = gate();
+    backend.script = () => held.opened;
+    await start();
+    await send(PREFER, '{"prompt":"first"}');
+    await backend.received();
+    const { id } = jobOf(await send(PREFER));
+    await killAndStart(wrapped());
+    expect((await gateway.tracker.jobs.get(id))?.error?.code).toBe('interrupted');
+    expect(await keptRequests()).toEqual([]);
+    held.open();
   });
 
   test('in wrap mode nothing is run', async () => {
