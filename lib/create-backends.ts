@@ -2,18 +2,25 @@ import type { Authenticator } from './auth/authenticate.js';
 import { automatic1111 } from './backends/automatic1111.js';
 import type { Backend } from './backends/backend.js';
 import { comfyui } from './backends/comfyui.js';
+import { isNewsSocket } from './backends/comfyui-paths.js';
 import { type GatewayBackend, GatewayBackends } from './gateway-backends.js';
 import { basicAuthorization } from './http/backend-call.js';
 import { Forwarder } from './http/forward.js';
 import { JobQueue } from './job-queue.js';
 import type { ResolvedOptions } from './options.js';
 
-/** The backends that the options name; with none of them Automatic1111, to which the host forwards. */
+/**
+ * The backends that the options name; with none of them Automatic1111, to which the host forwards.
+ *
+ * @param onComfyUIMessage gets the text messages that pass from ComfyUI to its clients.
+ */
 export function createBackends(
   options: ResolvedOptions,
   { required }: Pick<Authenticator, 'required'>,
+  onComfyUIMessage: (text: string) => void,
 ): GatewayBackends {
   const { concurrency, maxQueue, auth } = options;
+  const readsAlong = (path: string) => (isNewsSocket(path) ? onComfyUIMessage : undefined);
   const create = (backend: Backend, url: URL | undefined, queue: JobQueue): GatewayBackend => {
     // Automatic1111 itself may have said whose logins are right: it gets to see them.
     const judges = auth === 'backend' && backend.name === 'a1111';
@@ -23,6 +30,7 @@ export function createBackends(
             target: url,
             backend,
             ...(required && !judges && { authorization: basicAuthorization(url) }),
+            ...(backend.name === 'comfyui' && { readerOf: readsAlong }),
           })
         : undefined;
     return { backend, url, queue, forwarder };

@@ -5,6 +5,8 @@ import { addressGroup } from './auth/address-group.js';
 import { isRefusal } from './auth/identity.js';
 import { Throttle } from './auth/throttle.js';
 import { ComfyUIFollower } from './comfyui/follower.js';
+import { ComfyUIMessages } from './comfyui/messages.js';
+import { OwnSocket } from './comfyui/own-socket.js';
 import { createBackends } from './create-backends.js';
 import { Deliveries } from './deliveries.js';
 import { messageOf } from './errors.js';
@@ -22,6 +24,7 @@ import { createJobs, type Jobs } from './jobs.js';
 import { leftImages } from './left-images.js';
 import { createAuthenticator, isKnown } from './logins.js';
 import { noteDisturbances } from './note-disturbances.js';
+import { notePromptChanges } from './note-prompt-changes.js';
 import { duration, retention as retentionTime } from './option-checks.js';
 import { type Duration, type JobTrackerOptions, resolveOptions } from './options.js';
 import { Readiness } from './readiness.js';
@@ -86,6 +89,10 @@ export interface JobTracker extends Router {
    * For `server.on('upgrade', ...)`: Express never sees WebSockets. Checks the login, then forwards in forward mode; in
    * wrap mode it returns true where the host is to forward, for a login once that has been checked: the server emits
    * `upgrade` once more then.
+   *
+   * ComfyUI tells only the client itself, over `/ws`, how its prompt gets on. What passes through here is read along, so
+   * that jobs show their progress; compression is not offered to ComfyUI for that. In wrap mode the messages do not pass
+   * through here: such jobs are followed all the same, without progress.
    */
   readonly upgrade: Upgrade;
   /**
@@ -106,7 +113,7 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
   const resolved = resolveOptions(options);
   const { logger, dir, a1111 } = resolved;
   const authenticator = createAuthenticator(resolved);
-  const backends = createBackends(resolved, authenticator);
+  const backends = createBackends(resolved, authenticator, (text) => messages?.receive(text));
   const store = resolved.store ?? new LowdbJobStore({ folder: dir, logger });
   const images = resolved.images ?? new FileImageStore({ folder: join(dir, 'output'), logger });
   const events = createJobEvents();
@@ -117,7 +124,17 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
   const comfyuiUrl = backends.get('comfyui')?.url;
   const follower =
     comfyuiUrl &&
-    new ComfyUIFollower({ url: comfyuiUrl, images, recorder, jobTimeoutMs: resolved.jobTimeoutMs, logger });
+    new ComfyUIFollower({
+      url: comfyuiUrl,
+      images,
+      recorder,
+      jobTimeoutMs: resolved.jobTimeoutMs,
+      logger,
+      onFollowed: (job) => ownSocket?.serve(job),
+    });
+  const messages = follower && new ComfyUIMessages({ follower, onProgress: () => {} });
+  const ownSocket =
+    comfyuiUrl && new OwnSocket({ url: comfyuiUrl, onText: (text) => messages?.receive(text) });
   const { enabled, retentionMs, maxBytes, purgeEveryMs } = resolved;
   const settings = new Settings({ folder: dir, enabled, retentionMs, logger });
   const retention = new Retention({
@@ -238,6 +255,7 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
     );
   }
   router.use(noteDisturbances({ backends: backends.all.map(({ backend }) => backend), recorder }));
+  if (follower) router.use(notePromptChanges(follower));
   router.use(
     trackGeneration({
       ...generation,

@@ -5,6 +5,7 @@ import {
   type Job,
   type JobChange,
   type JobError,
+  type RequestFields,
   unixSeconds,
 } from './job.js';
 
@@ -30,6 +31,8 @@ export class RunningJob {
   readonly id: string;
   readonly backend: BackendName;
   readonly createdAt: Date;
+  /** What is on record of its request. */
+  readonly request: RequestFields;
   /** Resolves when it is on record, or will never be, what the backend calls the job; or when the job is over. */
   readonly ticketed: Promise<void>;
   /** Resolves when the job's end is durable, or could not be made so. */
@@ -67,6 +70,7 @@ export class RunningJob {
     this.id = job.id;
     this.backend = job.backend;
     this.createdAt = new Date(job.timestamp * 1000);
+    this.request = job.request ?? {};
     this.#change = change;
     this.over = new Promise((resolve) => {
       this.#resolveOver = resolve;
@@ -87,6 +91,11 @@ export class RunningJob {
   /** True once the job is to end Failed. */
   get failed(): boolean {
     return this.#failed;
+  }
+
+  /** True while the backend is known to work on a job that it has queued. */
+  get isProcessing(): boolean {
+    return this.#isProcessing && !this.ended;
   }
 
   /** How far the job has come, until it has ended. */

@@ -47,6 +47,8 @@ export function readWorkflow(text: string | undefined): WorkflowFacts {
   const nodes = nodesOf(text);
   const sampler = [...nodes.values()].find(({ inputs }) => isLink(inputs.positive)) ?? guiderOf(nodes);
   const fields: Record<string, string | number | boolean> = {};
+  // How far a prompt has come is reckoned by it.
+  if (nodes.size > 0) fields.nodes = nodes.size;
   const negative = sampler ? textBehind(nodes, sampler.inputs.negative, 'negative') : undefined;
   if (negative) fields.negative_prompt = shortened(negative, MAX_FIELD_LENGTH);
   // What the sampler says of itself goes before what any other node says.

@@ -26,6 +26,8 @@ export interface ComfyUIFollowerOptions {
   readonly logger: Logger;
   /** Called with a job whose place in ComfyUI's queue has changed. */
   readonly onMoved?: (id: string) => void;
+  /** Called with each job that is followed from now on. */
+  readonly onFollowed?: (job: RunningJob) => void;
 }
 
 interface Followed {
@@ -53,6 +55,10 @@ export class ComfyUIFollower {
   readonly #followed = new Map<string, Followed>();
   readonly #byPrompt = new Map<string, Followed>();
   #timer: NodeJS.Timeout | undefined;
+  /** When the timer fires, by the clock of `performance.now`. */
+  #dueMs = 0;
+  /** No look begins before, whatever the news: at most half of the time is spent on looking. */
+  #notBeforeMs = 0;
   #pauseMs = SHORTEST_PAUSE_MS;
   #looking: Promise<void> | undefined;
   #lookAgain = false;
@@ -93,6 +99,7 @@ export class ComfyUIFollower {
       this.#forget(followed);
       void job.fail(error);
     });
+    this.#options.onFollowed?.(job);
     this.lookSoon();
   }
 
@@ -109,6 +116,12 @@ export class ComfyUIFollower {
   /** The job that ComfyUI knows by this id, while it is followed. */
   jobOf(promptId: string): RunningJob | undefined {
     return this.#byPrompt.get(promptId)?.job;
+  }
+
+  /** The job that ComfyUI works on, where that can only be one. */
+  get onlyProcessing(): RunningJob | undefined {
+    const [job, another] = [...this.#followed.values()].flatMap(({ job }) => (job.isProcessing ? [job] : []));
+    return another ? undefined : job;
   }
 
   /** A prompt is in ComfyUI's hands now: somebody has heard it say so. */
@@ -144,15 +157,22 @@ export class ComfyUIFollower {
   }
 
   #schedule(pauseMs: number): void {
-    clearTimeout(this.#timer);
     if (this.#isClosed || !this.#isAwaiting) return;
+    const nowMs = performance.now();
+    const dueMs = Math.max(nowMs + pauseMs, this.#notBeforeMs);
+    // What is due sooner stays so: news in a row would put it off for ever.
+    if (this.#timer && this.#dueMs <= dueMs) return;
+    clearTimeout(this.#timer);
+    this.#dueMs = dueMs;
     this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      if (!this.#isAwaiting) return;
       this.#looking = this.#look().finally(() => {
         this.#looking = undefined;
         this.#schedule(this.#lookAgain ? SHORTEST_PAUSE_MS : this.#pauseMs);
         this.#lookAgain = false;
       });
-    }, pauseMs).unref();
+    }, dueMs - nowMs).unref();
   }
 
   get #isAwaiting(): boolean {
@@ -177,9 +197,11 @@ export class ComfyUIFollower {
         moved = this.#move(followed, place) || moved;
       }
       this.#noteReachable();
-      const leastMs = (performance.now() - began) * PAUSE_PER_LOOK;
+      const endedMs = performance.now();
+      const tookMs = endedMs - began;
+      this.#notBeforeMs = endedMs + tookMs;
       const pauseMs = moved ? SHORTEST_PAUSE_MS : Math.min(this.#pauseMs * 1.5, LONGEST_PAUSE_MS);
-      this.#pauseMs = Math.max(pauseMs, leastMs);
+      this.#pauseMs = Math.max(pauseMs, tookMs * PAUSE_PER_LOOK);
     } catch (error) {
       this.#noteUnreachable(error);
       this.#pauseMs = Math.min(this.#pauseMs * 2, LONGEST_OUTAGE_PAUSE_MS);
