@@ -49,7 +49,8 @@ export class RunningJob {
   isResumable = false;
   #resolveOver: () => void = () => {};
   #resolveTicketed: () => void = () => {};
-  #isProcessing = false;
+  /** Resolves once it is on record that the backend works on the job; undefined while that is not known. */
+  #processing: Promise<unknown> | undefined;
   #stage: JobStage = 'waiting';
   #taskId: string | undefined;
   #brokenOffBy: JobError | undefined;
@@ -80,7 +81,7 @@ export class RunningJob {
     });
     void this.over.then(this.#resolveTicketed);
     if (job.prompt_id !== undefined) this.#isFollowedAs(job.prompt_id);
-    this.#isProcessing = job.status === 'Processing';
+    if (job.status === 'Processing') this.#processing = Promise.resolve();
   }
 
   /** True from the moment an end was asked for, or the job was broken off. */
@@ -95,7 +96,7 @@ export class RunningJob {
 
   /** True while the backend is known to work on a job that it has queued. */
   get isProcessing(): boolean {
-    return this.#isProcessing && !this.ended;
+    return this.#processing !== undefined && !this.ended;
   }
 
   /** How far the job has come, until it has ended. */
@@ -149,12 +150,14 @@ export class RunningJob {
     this.#resolveTicketed();
   }
 
-  /** The backend works on the job now. */
-  processing(): void {
-    if (this.ended || this.#isProcessing) return;
-    this.#isProcessing = true;
-    const change: JobChange = { status: 'Processing', started_at: unixSeconds() };
-    this.#last = this.#last.then(() => this.#change(change));
+  /** The backend works on the job now. Resolves once that is on record, or cannot be. Never rejects. */
+  async processing(): Promise<void> {
+    if (!this.ended && !this.#processing) {
+      const change: JobChange = { status: 'Processing', started_at: unixSeconds() };
+      this.#processing = this.#last.then(() => this.#change(change));
+      this.#last = this.#processing;
+    }
+    await this.#processing;
   }
 
   /** What is to be done once the job's end is on record. It must not reject. */

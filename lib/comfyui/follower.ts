@@ -124,12 +124,12 @@ export class ComfyUIFollower {
     return another ? undefined : job;
   }
 
-  /** A prompt is in ComfyUI's hands now: somebody has heard it say so. */
-  started(promptId: string): void {
+  /** A prompt is in ComfyUI's hands now: somebody has heard it say so. Resolves once that is on record. Never rejects. */
+  async started(promptId: string): Promise<void> {
     const followed = this.#byPrompt.get(promptId);
     if (!followed || followed.isEnding) return;
     this.#move(followed, undefined);
-    followed.job.processing();
+    await followed.job.processing();
   }
 
   /** Somebody changes ComfyUI's queue: prompts that vanish from it now were taken out. */
@@ -191,7 +191,7 @@ export class ComfyUIFollower {
       for (const followed of awaited) {
         if (followed.job.ended) continue;
         const place = places.get(followed.promptId);
-        if (running.has(followed.promptId)) this.started(followed.promptId);
+        if (running.has(followed.promptId)) void this.started(followed.promptId);
         else if (place === undefined) moved = (await this.#lookInHistory(followed)) || moved;
         if (place !== undefined || running.has(followed.promptId)) followed.misses = 0;
         moved = this.#move(followed, place) || moved;
@@ -238,7 +238,7 @@ export class ComfyUIFollower {
     const { job, end } = followed;
     if (job.ended || end.signal.aborted) return;
     // It may have begun and ended between two looks.
-    job.processing();
+    void job.processing();
     try {
       const { kept, problem } = await keepOutputs({ url, images, logger, job, entry, signal: end.signal });
       const error = entry.error ?? problem;

@@ -5,7 +5,7 @@ import { type NodeState, PromptProgress, type PromptReport } from './prompt-prog
 
 export interface ComfyUIMessagesOptions {
   readonly follower: Pick<ComfyUIFollower, 'jobOf' | 'onlyProcessing' | 'started' | 'lookSoon'>;
-  /** Called when a followed job has come further. */
+  /** Called when a followed job, which is on record as Processing, has come further. It must not throw. */
   readonly onProgress: (jobId: string, report: PromptReport) => void;
 }
 
@@ -25,7 +25,7 @@ export class ComfyUIMessages {
     this.#options = options;
   }
 
-  /** Takes one text message. Throws only what `onProgress` throws. */
+  /** Takes one text message. Never throws. */
   receive(text: string): void {
     const { type, data: value } = objectOf(jsonOf(text));
     const data = objectOf(value);
@@ -58,9 +58,12 @@ export class ComfyUIMessages {
       follower.lookSoon();
       return;
     }
-    follower.started(job.taskId);
+    const started = follower.started(job.taskId);
     const report = this.#reportOf(job, type, data);
-    if (report) this.#options.onProgress(job.id, report);
+    if (!report) return;
+    void started.then(() => {
+      if (!job.ended) this.#options.onProgress(job.id, report);
+    });
   }
 
   #reportOf(job: RunningJob, type: string, data: Members): PromptReport | undefined {
