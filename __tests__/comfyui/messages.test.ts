@@ -148,7 +148,14 @@ describe('the messages of ComfyUI', () => {
         messages.receive(JSON.stringify(value));
       }),
     );
-    for (const text of ['', '{', '[]', 'null', '"x"', '{"type":"progress","data":{"value":1e999,"max":1e999}}']) {
+    for (const text of [
+      '',
+      '{',
+      '[]',
+      'null',
+      '"x"',
+      '{"type":"progress","data":{"value":1e999,"max":1e999}}',
+    ]) {
       messages.receive(text);
     }
     messages.receive(`${'['.repeat(100_000)}`);
