@@ -23,7 +23,7 @@ const floors: readonly (readonly string[])[] = [
       'job-canceller.ts',
       'queue-full.ts',
     ],
-    ...['request-keeping.ts', 'retention/', 'comfyui/'],
+    ...['request-keeping.ts', 'retention/', 'comfyui/', 'live/'],
   ],
   ['generation.ts'],
   ['reruns.ts', 'caller.ts', 'logins.ts'],

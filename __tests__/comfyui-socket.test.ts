@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { createDemoA1111 } from '../examples/demo-backend.js';
 import { createDemoComfyUI, type DemoComfyUI, type DemoComfyUIOptions } from '../examples/demo-comfyui.js';
-import type { Job } from '../lib/index.js';
+import type { Job, JobProgress } from '../lib/index.js';
 import { call, getJson, post } from './helpers/client.js';
 import {
   type ComfyMessage,
@@ -105,6 +105,33 @@ describe('ComfyUI’s WebSocket through the gateway', () => {
     expect(socketsAt(comfy)).toHaveLength(1);
   });
 
+  test.each([
+    ['a client’s own socket', { client_id: 'a' }],
+    ['no client’s socket', {}],
+  ])('progress is told by events and shown with the job: %s', async (_whose, fields) => {
+    const { comfy, gateway } = await start({}, { generationMs: 1200 });
+    const told: [Job['status'], JobProgress][] = [];
+    gateway.tracker.events.on('progress', (job, progress) => told.push([job.status, progress]));
+    const connected = once(comfy.state, 'connected');
+    if ('client_id' in fields) await open(gateway, '/ws?clientId=a');
+    comfy.state.hold(0);
+    const { jobId } = await queue(gateway, fields);
+    await connected;
+    await status(gateway, jobId, 'Processing');
+    comfy.state.release();
+    // Of 6 nodes and 4 steps.
+    while (!told.some(([, { step = 0 }]) => step > 0)) await once(gateway.tracker.events, 'progress');
+    const { progress } = await getJson<{ progress: number }>(`${gateway.url}/sdapi/v1/job/${jobId}`);
+    expect(progress).toBeGreaterThanOrEqual(0.5);
+    expect((await gateway.ended(jobId)).status).toBe('Completed');
+    expect(told.find(([, { step = 0 }]) => step > 0)).toMatchObject([
+      'Processing',
+      { steps: 4, text: 'Node 3' },
+    ]);
+    const all = told.map(([, one]) => one.progress);
+    expect(all).toEqual([...all].sort((a, b) => a - b));
+  });
+
   test('our own socket is gone with the gateway, whose next process opens one again', async () => {
     const dir = await newFolder();
     const { comfy, comfyUrl, gateway } = await start({ dir });
@@ -120,7 +147,9 @@ describe('ComfyUI’s WebSocket through the gateway', () => {
     const next = await startGateway({ comfyui: comfyUrl, dir });
     cleanups.push(() => next.close());
     expect(String(await again)).toMatch(/^job-tracker-/);
+    const progress = once(next.tracker.events, 'progress');
     comfy.state.release();
+    expect(await progress).toMatchObject([{ id: jobId }, { steps: 4 }]);
     expect((await next.ended(jobId)).status).toBe('Completed');
   });
 

@@ -9,15 +9,18 @@ import { Forwarder } from './http/forward.js';
 import { JobQueue } from './job-queue.js';
 import type { ResolvedOptions } from './options.js';
 
-/**
- * The backends that the options name; with none of them Automatic1111, to which the host forwards.
- *
- * @param onComfyUIMessage gets the text messages that pass from ComfyUI to its clients.
- */
+export interface BackendListeners {
+  /** Called when positions in a queue may have changed. It must not throw. */
+  readonly onQueueMoved: () => void;
+  /** Gets the text messages that pass from ComfyUI to its clients. */
+  readonly onComfyUIMessage: (text: string) => void;
+}
+
+/** The backends that the options name; with none of them Automatic1111, to which the host forwards. */
 export function createBackends(
   options: ResolvedOptions,
   { required }: Pick<Authenticator, 'required'>,
-  onComfyUIMessage: (text: string) => void,
+  { onQueueMoved, onComfyUIMessage }: BackendListeners,
 ): GatewayBackends {
   const { concurrency, maxQueue, auth } = options;
   const readsAlong = (path: string) => (isNewsSocket(path) ? onComfyUIMessage : undefined);
@@ -38,7 +41,13 @@ export function createBackends(
   const all: GatewayBackend[] = [];
   // Without its address it is behind the host's handler, if anywhere.
   if (options.a1111 || !options.forward) {
-    all.push(create(automatic1111, options.a1111, new JobQueue(concurrency, { maxWaiting: maxQueue })));
+    all.push(
+      create(
+        automatic1111,
+        options.a1111,
+        new JobQueue(concurrency, { maxWaiting: maxQueue, onMoved: onQueueMoved }),
+      ),
+    );
   }
   // Without its address its jobs could not be followed. It queues by itself.
   if (options.comfyui) {

@@ -54,6 +54,11 @@ export class GatewayBackends {
     return undefined;
   }
 
+  /** The positions of all that wait here, by id. */
+  get positions(): ReadonlyMap<string, number> {
+    return new Map(this.all.flatMap(({ queue }) => [...queue.positions]));
+  }
+
   /** How many jobs are at a backend, and how many wait for that. */
   get counts(): { readonly running: number; readonly waiting: number } {
     const counts = this.all.map(({ queue }) => queue.counts);

@@ -22,6 +22,7 @@ import { generateJobId } from './job-id.js';
 import { JobRecorder } from './job-recorder.js';
 import { createJobs, type Jobs } from './jobs.js';
 import { leftImages } from './left-images.js';
+import { createLive } from './live/live.js';
 import { createAuthenticator, isKnown } from './logins.js';
 import { noteDisturbances } from './note-disturbances.js';
 import { notePromptChanges } from './note-prompt-changes.js';
@@ -92,7 +93,7 @@ export interface JobTracker extends Router {
    *
    * ComfyUI tells only the client itself, over `/ws`, how its prompt gets on. What passes through here is read along, so
    * that jobs show their progress; compression is not offered to ComfyUI for that. In wrap mode the messages do not pass
-   * through here: such jobs are followed all the same, without progress.
+   * through here: jobs are followed all the same, without progress for those that have a client id.
    */
   readonly upgrade: Upgrade;
   /**
@@ -113,7 +114,10 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
   const resolved = resolveOptions(options);
   const { logger, dir, a1111 } = resolved;
   const authenticator = createAuthenticator(resolved);
-  const backends = createBackends(resolved, authenticator, (text) => messages?.receive(text));
+  const backends = createBackends(resolved, authenticator, {
+    onQueueMoved: () => live.streams.queueMoved(),
+    onComfyUIMessage: (text) => messages?.receive(text),
+  });
   const store = resolved.store ?? new LowdbJobStore({ folder: dir, logger });
   const images = resolved.images ?? new FileImageStore({ folder: join(dir, 'output'), logger });
   const events = createJobEvents();
@@ -130,9 +134,25 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
       recorder,
       jobTimeoutMs: resolved.jobTimeoutMs,
       logger,
+      onMoved: () => live.streams.queueMoved(),
       onFollowed: (job) => ownSocket?.serve(job),
     });
-  const messages = follower && new ComfyUIMessages({ follower, onProgress: () => {} });
+  const live = createLive({
+    events,
+    queue: {
+      positionOf: (id) => backends.positionOf(id) ?? follower?.positionOf(id),
+      get positions() {
+        return new Map([...backends.positions, ...(follower?.positions ?? [])]);
+      },
+    },
+    jobs: kept,
+    recorder,
+    backends: backends.all,
+    logger,
+  });
+  const messages =
+    follower &&
+    new ComfyUIMessages({ follower, onProgress: (id, report) => live.progress.report(id, report) });
   const ownSocket =
     comfyuiUrl && new OwnSocket({ url: comfyuiUrl, onText: (text) => messages?.receive(text) });
   const { enabled, retentionMs, maxBytes, purgeEveryMs } = resolved;
@@ -206,6 +226,7 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
     const followable = follower ? (await store.unfinished()).filter(isFollowable) : [];
     await recorder.failInterrupted((jobs) => leftImages(images, jobs, logger), [...resumable, ...followable]);
     await deliveries?.open();
+    for (const job of followable) if (job.status === 'Processing') live.progress.begin(job);
     follower?.adopt(followable);
     void reruns.resume(resumable);
   }, logger);
@@ -230,10 +251,11 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
     jobRoutes({
       jobs: kept,
       images,
-      queuePosition: (id) => backends.positionOf(id) ?? follower?.positionOf(id),
+      stateOf: live.stateOf,
       canceller,
       ends,
       reruns,
+      live: live.streams,
       // Who has logged in shares no count with others of the same address.
       unknownIds: new Throttle({
         ...UNKNOWN_IDS,
@@ -300,6 +322,7 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
         await follower?.close();
         await recorder.idle();
         await ends.close();
+        live.close();
         await retention.close();
         await store.close();
       })();

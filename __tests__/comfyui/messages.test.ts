@@ -1,8 +1,7 @@
 import { beforeEach, describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { ComfyUIMessages } from '../../lib/comfyui/messages.js';
-import type { PromptReport } from '../../lib/comfyui/prompt-progress.js';
-import type { RequestFields } from '../../lib/job.js';
+import type { JobProgress, RequestFields } from '../../lib/job.js';
 import { RunningJob } from '../../lib/running-job.js';
 import { makeJob } from '../helpers/job-records.js';
 
@@ -12,7 +11,7 @@ const P2 = '22222222-2222-4222-8222-222222222222';
 let jobs: Map<string, RunningJob>;
 /** What the follower was told. */
 let told: string[];
-let reports: [id: string, report: PromptReport][];
+let reports: [id: string, report: JobProgress][];
 let messages: ComfyUIMessages;
 
 beforeEach(() => {

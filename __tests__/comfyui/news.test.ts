@@ -8,10 +8,9 @@ import { createDemoComfyUI } from '../../examples/demo-comfyui.js';
 import { ComfyUIFollower } from '../../lib/comfyui/follower.js';
 import { ComfyUIMessages } from '../../lib/comfyui/messages.js';
 import { OwnSocket } from '../../lib/comfyui/own-socket.js';
-import type { PromptReport } from '../../lib/comfyui/prompt-progress.js';
 import { Forwarder } from '../../lib/http/forward.js';
 import { FileImageStore } from '../../lib/images/file-image-store.js';
-import type { RequestFields } from '../../lib/job.js';
+import type { JobProgress, RequestFields } from '../../lib/job.js';
 import { createJobEvents } from '../../lib/job-events.js';
 import { generateJobId } from '../../lib/job-id.js';
 import { JobRecorder } from '../../lib/job-recorder.js';
@@ -38,7 +37,7 @@ async function startFollowing(url: string) {
   await store.open();
   await images.open();
   const recorder = new JobRecorder({ store, events: createJobEvents(), logger, generateId: generateJobId });
-  const reports: PromptReport[] = [];
+  const reports: JobProgress[] = [];
   const statuses: (string | undefined)[] = [];
   const follower: ComfyUIFollower = new ComfyUIFollower({
     url: new URL(url),

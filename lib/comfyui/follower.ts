@@ -113,6 +113,13 @@ export class ComfyUIFollower {
     return this.#followed.get(jobId)?.position;
   }
 
+  /** The places of all that are known to wait in ComfyUI's queue, by the ids of the jobs. */
+  get positions(): ReadonlyMap<string, number> {
+    const positions = new Map<string, number>();
+    for (const [id, { position }] of this.#followed) if (position !== undefined) positions.set(id, position);
+    return positions;
+  }
+
   /** The job that ComfyUI knows by this id, while it is followed. */
   jobOf(promptId: string): RunningJob | undefined {
     return this.#byPrompt.get(promptId)?.job;

@@ -1,12 +1,13 @@
 import { jsonOf, objectOf } from '../backends/request-values.js';
+import type { JobProgress } from '../job.js';
 import type { RunningJob } from '../running-job.js';
 import type { ComfyUIFollower } from './follower.js';
-import { type NodeState, PromptProgress, type PromptReport } from './prompt-progress.js';
+import { type NodeState, PromptProgress } from './prompt-progress.js';
 
 export interface ComfyUIMessagesOptions {
   readonly follower: Pick<ComfyUIFollower, 'jobOf' | 'onlyProcessing' | 'started' | 'lookSoon'>;
   /** Called when a followed job, which is on record as Processing, has come further. It must not throw. */
-  readonly onProgress: (jobId: string, report: PromptReport) => void;
+  readonly onProgress: (jobId: string, report: JobProgress) => void;
 }
 
 type Members = Readonly<Record<string, unknown>>;
@@ -66,7 +67,7 @@ export class ComfyUIMessages {
     });
   }
 
-  #reportOf(job: RunningJob, type: string, data: Members): PromptReport | undefined {
+  #reportOf(job: RunningJob, type: string, data: Members): JobProgress | undefined {
     const progress = this.#progressFor(job);
     const node = typeof data.node === 'string' ? data.node : undefined;
     switch (type) {

@@ -1,13 +1,4 @@
-/** How far a prompt has come. */
-export interface PromptReport {
-  /** From 0 to 1, for the whole prompt. */
-  readonly progress: number;
-  /** How many of the `steps` of the node at work are done; absent where it has none. */
-  readonly step?: number;
-  readonly steps?: number;
-  /** The node at work, for people. */
-  readonly text?: string;
-}
+import type { JobProgress } from '../job.js';
 
 /** What is known of a prompt before it starts. */
 export interface PromptSize {
@@ -37,7 +28,7 @@ export class PromptProgress {
   #nodes = new Map<string, NodeState>();
   #cached: ReadonlySet<string> = new Set();
   #knowsAll = false;
-  #last: PromptReport | undefined;
+  #last: JobProgress | undefined;
 
   constructor(size: PromptSize) {
     this.#size = size;
@@ -49,14 +40,14 @@ export class PromptProgress {
   }
 
   /** All nodes that have begun, as they are now. Returns the news, if that is any. */
-  allNodes(nodes: ReadonlyMap<string, NodeState>): PromptReport | undefined {
+  allNodes(nodes: ReadonlyMap<string, NodeState>): JobProgress | undefined {
     this.#knowsAll = true;
     this.#nodes = new Map(nodes);
     return this.#report();
   }
 
   /** Of older servers, which tell of one node at a time: this one is at work now, and those before it are through. */
-  oneNode(id: string, state?: Pick<NodeState, 'value' | 'max'>): PromptReport | undefined {
+  oneNode(id: string, state?: Pick<NodeState, 'value' | 'max'>): JobProgress | undefined {
     if (this.#knowsAll) return undefined;
     for (const [before, node] of this.#nodes) {
       if (!node.isFinished) this.#nodes.set(before, { ...node, isFinished: true });
@@ -66,12 +57,13 @@ export class PromptProgress {
     return this.#report();
   }
 
-  #report(): PromptReport | undefined {
+  /** Steps are those of the node at work, which is also what the text tells; the progress is that of the whole prompt. */
+  #report(): JobProgress | undefined {
     // The one that began last; more than one at a time is rare.
     const atWork = [...this.#nodes].findLast(([, { isFinished }]) => !isFinished);
     const share = this.#size.nodes === undefined ? shareOf(atWork?.[1]) : this.#shareOfAll(this.#size.nodes);
     const progress = Math.max(this.#last?.progress ?? 0, Math.round(share * 1000) / 1000);
-    const report: PromptReport = {
+    const report: JobProgress = {
       progress,
       ...(atWork && stepsOf(atWork[1])),
       ...(atWork && isName(atWork[0]) && { text: `Node ${atWork[0]}` }),
@@ -116,7 +108,7 @@ function shareOf(node: Pick<NodeState, 'value' | 'max'> | undefined): number {
   return node && node.max > 0 ? Math.min(1, Math.max(0, node.value / node.max)) : 0;
 }
 
-function stepsOf({ value, max }: NodeState): Pick<PromptReport, 'step' | 'steps'> {
+function stepsOf({ value, max }: NodeState): Pick<JobProgress, 'step' | 'steps'> {
   const isCount = Number.isInteger(value) && Number.isInteger(max) && max > 1 && max <= MOST_STEPS;
   return isCount && value >= 0 && value <= max ? { step: value, steps: max } : {};
 }
