@@ -5,6 +5,8 @@ import { addressGroup } from './auth/address-group.js';
 import { isRefusal } from './auth/identity.js';
 import { Throttle } from './auth/throttle.js';
 import { ComfyUIFollower } from './comfyui/follower.js';
+import { ComfyUIMessages } from './comfyui/messages.js';
+import { OwnSocket } from './comfyui/own-socket.js';
 import { createBackends } from './create-backends.js';
 import { Deliveries } from './deliveries.js';
 import { messageOf } from './errors.js';
@@ -23,6 +25,7 @@ import { leftImages } from './left-images.js';
 import { createLive } from './live/live.js';
 import { createAuthenticator, isKnown } from './logins.js';
 import { noteDisturbances } from './note-disturbances.js';
+import { notePromptChanges } from './note-prompt-changes.js';
 import { duration, retention as retentionTime } from './option-checks.js';
 import { type Duration, type JobTrackerOptions, resolveOptions } from './options.js';
 import { Readiness } from './readiness.js';
@@ -88,6 +91,10 @@ export interface JobTracker extends Router {
    * For `server.on('upgrade', ...)`: Express never sees WebSockets. Checks the login, then forwards in forward mode; in
    * wrap mode it returns true where the host is to forward, for a login once that has been checked: the server emits
    * `upgrade` once more then.
+   *
+   * ComfyUI tells only the client itself, over `/ws`, how its prompt gets on. What passes through here is read along, so
+   * that jobs show their progress; compression is not offered to ComfyUI for that. In wrap mode the messages do not pass
+   * through here: jobs are followed all the same, without progress for those that have a client id.
    */
   readonly upgrade: Upgrade;
   /**
@@ -108,7 +115,10 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
   const resolved = resolveOptions(options);
   const { logger, dir, a1111 } = resolved;
   const authenticator = createAuthenticator(resolved);
-  const backends = createBackends(resolved, authenticator, () => live.streams.queueMoved());
+  const backends = createBackends(resolved, authenticator, {
+    onQueueMoved: () => live.streams.queueMoved(),
+    onComfyUIMessage: (text) => messages?.receive(text),
+  });
   const store = resolved.store ?? new LowdbJobStore({ folder: dir, logger });
   const images = resolved.images ?? new FileImageStore({ folder: join(dir, 'output'), logger });
   const events = createJobEvents();
@@ -126,9 +136,15 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
       jobTimeoutMs: resolved.jobTimeoutMs,
       logger,
       onMoved: () => live.streams.queueMoved(),
+      onFollowed: (job) => ownSocket?.serve(job),
     });
   const waiting = new WaitingJobs([backends, ...(follower ? [follower] : [])]);
   const live = createLive({ events, queue: waiting, jobs: kept, recorder, backends: backends.all, logger });
+  const messages =
+    follower &&
+    new ComfyUIMessages({ follower, onProgress: (id, report) => live.progress.report(id, report) });
+  const ownSocket =
+    comfyuiUrl && new OwnSocket({ url: comfyuiUrl, onText: (text) => messages?.receive(text) });
   const { enabled, retentionMs, maxBytes, purgeEveryMs } = resolved;
   const settings = new Settings({ folder: dir, enabled, retentionMs, logger });
   const retention = new Retention({
@@ -200,6 +216,7 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
     const followable = follower ? (await store.unfinished()).filter(isFollowable) : [];
     await recorder.failInterrupted((jobs) => leftImages(images, jobs, logger), [...resumable, ...followable]);
     await deliveries?.open();
+    for (const job of followable) if (job.status === 'Processing') live.progress.begin(job);
     follower?.adopt(followable);
     void reruns.resume(resumable);
   }, logger);
@@ -250,6 +267,7 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
     );
   }
   router.use(noteDisturbances({ backends: backends.all.map(({ backend }) => backend), recorder }));
+  if (follower) router.use(notePromptChanges(follower));
   router.use(
     trackGeneration({
       ...generation,

@@ -26,6 +26,8 @@ export interface ComfyUIFollowerOptions {
   readonly logger: Logger;
   /** Called when the places of jobs in ComfyUI's queue have changed. */
   readonly onMoved?: () => void;
+  /** Called with each job that is followed from now on. */
+  readonly onFollowed?: (job: RunningJob) => void;
 }
 
 interface Followed {
@@ -53,6 +55,10 @@ export class ComfyUIFollower {
   readonly #followed = new Map<string, Followed>();
   readonly #byPrompt = new Map<string, Followed>();
   #timer: NodeJS.Timeout | undefined;
+  /** When the timer fires, by the clock of `performance.now`. */
+  #dueMs = 0;
+  /** No look begins before, whatever the news: at most half of the time is spent on looking. */
+  #notBeforeMs = 0;
   #pauseMs = SHORTEST_PAUSE_MS;
   #looking: Promise<void> | undefined;
   #lookAgain = false;
@@ -93,6 +99,7 @@ export class ComfyUIFollower {
       this.#forget(followed);
       void job.fail(error);
     });
+    this.#options.onFollowed?.(job);
     this.lookSoon();
   }
 
@@ -119,12 +126,18 @@ export class ComfyUIFollower {
     return this.#byPrompt.get(promptId)?.job;
   }
 
-  /** A prompt is in ComfyUI's hands now: somebody has heard it say so. */
-  started(promptId: string): void {
+  /** The job that ComfyUI works on, where that can only be one. */
+  get onlyProcessing(): RunningJob | undefined {
+    const [job, another] = [...this.#followed.values()].flatMap(({ job }) => (job.isProcessing ? [job] : []));
+    return another ? undefined : job;
+  }
+
+  /** A prompt is in ComfyUI's hands now: somebody has heard it say so. Resolves once that is on record. Never rejects. */
+  async started(promptId: string): Promise<void> {
     const followed = this.#byPrompt.get(promptId);
     if (!followed || followed.isEnding) return;
     this.#move(followed, undefined);
-    followed.job.processing();
+    await followed.job.processing();
   }
 
   /** Somebody changes ComfyUI's queue: prompts that vanish from it now were taken out. */
@@ -152,15 +165,22 @@ export class ComfyUIFollower {
   }
 
   #schedule(pauseMs: number): void {
-    clearTimeout(this.#timer);
     if (this.#isClosed || !this.#isAwaiting) return;
+    const nowMs = performance.now();
+    const dueMs = Math.max(nowMs + pauseMs, this.#notBeforeMs);
+    // What is due sooner stays so: news in a row would put it off for ever.
+    if (this.#timer && this.#dueMs <= dueMs) return;
+    clearTimeout(this.#timer);
+    this.#dueMs = dueMs;
     this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      if (!this.#isAwaiting) return;
       this.#looking = this.#look().finally(() => {
         this.#looking = undefined;
         this.#schedule(this.#lookAgain ? SHORTEST_PAUSE_MS : this.#pauseMs);
         this.#lookAgain = false;
       });
-    }, pauseMs).unref();
+    }, dueMs - nowMs).unref();
   }
 
   get #isAwaiting(): boolean {
@@ -179,15 +199,17 @@ export class ComfyUIFollower {
       for (const followed of awaited) {
         if (followed.job.ended) continue;
         const place = places.get(followed.promptId);
-        if (running.has(followed.promptId)) this.started(followed.promptId);
+        if (running.has(followed.promptId)) void this.started(followed.promptId);
         else if (place === undefined) moved = (await this.#lookInHistory(followed)) || moved;
         if (place !== undefined || running.has(followed.promptId)) followed.misses = 0;
         moved = this.#move(followed, place) || moved;
       }
       this.#noteReachable();
-      const leastMs = (performance.now() - began) * PAUSE_PER_LOOK;
+      const endedMs = performance.now();
+      const tookMs = endedMs - began;
+      this.#notBeforeMs = endedMs + tookMs;
       const pauseMs = moved ? SHORTEST_PAUSE_MS : Math.min(this.#pauseMs * 1.5, LONGEST_PAUSE_MS);
-      this.#pauseMs = Math.max(pauseMs, leastMs);
+      this.#pauseMs = Math.max(pauseMs, tookMs * PAUSE_PER_LOOK);
     } catch (error) {
       this.#noteUnreachable(error);
       this.#pauseMs = Math.min(this.#pauseMs * 2, LONGEST_OUTAGE_PAUSE_MS);
@@ -224,7 +246,7 @@ export class ComfyUIFollower {
     const { job, end } = followed;
     if (job.ended || end.signal.aborted) return;
     // It may have begun and ended between two looks.
-    job.processing();
+    void job.processing();
     try {
       const { kept, problem } = await keepOutputs({ url, images, logger, job, entry, signal: end.signal });
       const error = entry.error ?? problem;
