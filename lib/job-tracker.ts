@@ -15,6 +15,7 @@ import { guardedUpgrade, type Upgrade } from './guarded-upgrade.js';
 import { Health } from './health.js';
 import { basicAuthorization } from './http/backend-call.js';
 import { FileImageStore } from './images/file-image-store.js';
+import { Thumbnails } from './images/thumbnails.js';
 import type { Job } from './job.js';
 import { type Cancelled, JobCanceller } from './job-canceller.js';
 import { createJobEvents, type JobEvents } from './job-events.js';
@@ -126,6 +127,8 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
   const kept = createJobs(store, images, events, logger);
   const canceller = new JobCanceller({ jobs: kept, recorder, backends, logger });
   const ends = new JobEnds({ jobs: kept, events });
+  const thumbnails = new Thumbnails({ folder: join(dir, 'thumbnails'), images, logger });
+  events.on('removed', (job) => void thumbnails.forget(job));
   const comfyuiUrl = backends.get('comfyui')?.url;
   const follower =
     comfyuiUrl &&
@@ -241,6 +244,7 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
     jobRoutes({
       jobs: kept,
       images,
+      thumbnails,
       stateOf: live.stateOf,
       canceller,
       ends,
@@ -314,6 +318,7 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
         await ends.close();
         live.close();
         await retention.close();
+        await thumbnails.close();
         await store.close();
       })();
       if (withinMs !== undefined) {
