@@ -74,6 +74,16 @@ describe('the messages of ComfyUI', () => {
     expect(reports[1]?.[1].progress).toBeGreaterThan(0.7);
   });
 
+  test('nodes that were cached count also where they were told before the job was followed', async () => {
+    await receive('execution_cached', { nodes: ['a', 'b'], prompt_id: P1 });
+    for (let n = 0; n < 15; n += 1)
+      await receive('execution_cached', { nodes: ['c'], prompt_id: `other ${n}` });
+    follow(1, P1, { nodes: 4 });
+    const nodes = { c: { value: 1, max: 1, state: 'finished' } };
+    await receive('progress_state', { prompt_id: P1, nodes });
+    expect(reports.map(([, { progress }]) => progress)).toEqual([0.5]);
+  });
+
   test('two prompts are kept apart', async () => {
     const [one, two] = [follow(1, P1), follow(2, P2)];
     await receive('progress', { value: 1, max: 4, prompt_id: P1, node: 'a' });

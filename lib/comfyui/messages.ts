@@ -10,6 +10,9 @@ export interface ComfyUIMessagesOptions {
   readonly onProgress: (jobId: string, report: JobProgress) => void;
 }
 
+/** A prompt may begin before its job is followed; of so many the cached nodes are remembered. */
+const MOST_EARLY = 16;
+
 type Members = Readonly<Record<string, unknown>>;
 
 /**
@@ -21,6 +24,8 @@ type Members = Readonly<Record<string, unknown>>;
 export class ComfyUIMessages {
   readonly #options: ComfyUIMessagesOptions;
   readonly #progressOf = new WeakMap<RunningJob, PromptProgress>();
+  /** The cached nodes of prompts that nobody follows yet, the newest last. */
+  readonly #early = new Map<string, readonly string[]>();
 
   constructor(options: ComfyUIMessagesOptions) {
     this.#options = options;
@@ -35,8 +40,10 @@ export class ComfyUIMessages {
         // The queue is another one now.
         this.#options.follower.lookSoon();
         break;
-      case 'execution_start':
       case 'execution_cached':
+        this.#cached(data);
+        break;
+      case 'execution_start':
       case 'executing':
       case 'progress':
       case 'progress_state':
@@ -71,9 +78,6 @@ export class ComfyUIMessages {
     const progress = this.#progressFor(job);
     const node = typeof data.node === 'string' ? data.node : undefined;
     switch (type) {
-      case 'execution_cached':
-        progress.cached(Array.isArray(data.nodes) ? data.nodes.filter((id) => typeof id === 'string') : []);
-        return undefined;
       case 'executing':
         return node === undefined ? undefined : progress.oneNode(node);
       case 'progress': {
@@ -90,6 +94,21 @@ export class ComfyUIMessages {
     }
   }
 
+  #cached(data: Members): void {
+    const { prompt_id: promptId } = data;
+    if (typeof promptId !== 'string' || !Array.isArray(data.nodes)) return;
+    const nodes = data.nodes.filter((id) => typeof id === 'string');
+    const job = this.#jobOf(data);
+    if (job) {
+      this.#progressFor(job).cached(nodes);
+      return;
+    }
+    this.#early.delete(promptId);
+    this.#early.set(promptId, nodes);
+    const [oldest] = this.#early.keys();
+    if (this.#early.size > MOST_EARLY && oldest !== undefined) this.#early.delete(oldest);
+  }
+
   #progressFor(job: RunningJob): PromptProgress {
     const known = this.#progressOf.get(job);
     if (known) return known;
@@ -98,6 +117,7 @@ export class ComfyUIMessages {
       nodes: isCount(nodes) ? nodes : undefined,
       steps: isCount(steps) ? steps : undefined,
     });
+    progress.cached(this.#early.get(job.taskId ?? '') ?? []);
     this.#progressOf.set(job, progress);
     return progress;
   }
