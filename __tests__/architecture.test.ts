@@ -24,6 +24,7 @@ const floors: readonly (readonly string[])[] = [
     'queue-full.ts',
     'request-keeping.ts',
     'retention/',
+    'live/',
   ],
   ['generation.ts'],
   ['reruns.ts', 'caller.ts'],

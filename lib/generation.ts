@@ -298,7 +298,8 @@ export class Generation {
       'Retry-After': String(ASK_AGAIN_SECONDS),
       'Preference-Applied': 'respond-async',
     };
-    const body = Buffer.from(JSON.stringify(jobJson(job, mountPath, this.#options.queue.positionOf(job.id))));
+    const state = { queuePosition: this.#options.queue.positionOf(job.id) };
+    const body = Buffer.from(JSON.stringify(jobJson(job, mountPath, state)));
     return this.#answer.response.dismiss(202, headers, body);
   }
 

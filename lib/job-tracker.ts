@@ -23,10 +23,12 @@ import type { Job } from './job.js';
 import { type Cancelled, JobCanceller } from './job-canceller.js';
 import { createJobEvents, type JobEvents } from './job-events.js';
 import { generateJobId } from './job-id.js';
+import type { JobState } from './job-json.js';
 import { JobQueue } from './job-queue.js';
 import { JobRecorder } from './job-recorder.js';
 import { createJobs, type Jobs } from './jobs.js';
 import { leftImages } from './left-images.js';
+import { LiveEvents } from './live/live-events.js';
 import { noteDisturbances } from './note-disturbances.js';
 import { duration, retention as retentionTime } from './option-checks.js';
 import { type Duration, type JobTrackerOptions, type ResolvedOptions, resolveOptions } from './options.js';
@@ -116,7 +118,10 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
   const images = resolved.images ?? new FileImageStore({ folder: join(dir, 'output'), logger });
   const events = createJobEvents();
   const recorder = new JobRecorder({ store, events, logger, generateId: generateJobId });
-  const queue = new JobQueue(resolved.concurrency, { maxWaiting: resolved.maxQueue });
+  const queue = new JobQueue(resolved.concurrency, {
+    maxWaiting: resolved.maxQueue,
+    onMoved: () => live.queueMoved(),
+  });
   const kept = createJobs(store, images, events, logger);
   const canceller = new JobCanceller({
     jobs: kept,
@@ -126,6 +131,8 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
     logger,
   });
   const ends = new JobEnds({ jobs: kept, events });
+  const stateOf = (id: string): JobState => ({ queuePosition: queue.positionOf(id) });
+  const live = new LiveEvents({ events, queue, jobs: kept, stateOf, logger });
   const { enabled, retentionMs, maxBytes, purgeEveryMs } = resolved;
   const settings = new Settings({ folder: dir, enabled, retentionMs, logger });
   const retention = new Retention({
@@ -236,10 +243,11 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
     jobRoutes({
       jobs: kept,
       images,
-      queuePosition: (id) => queue.positionOf(id),
+      stateOf,
       canceller,
       ends,
       reruns,
+      live,
       // Who has logged in shares no count with others of the same address.
       unknownIds: new Throttle({
         ...UNKNOWN_IDS,
@@ -305,6 +313,7 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
         await reruns.close();
         await recorder.idle();
         await ends.close();
+        live.close();
         await retention.close();
         await store.close();
       })();

@@ -83,6 +83,19 @@ export interface Job {
   readonly retry_of?: string;
 }
 
+/** How far a job has come at its backend. What the backend does not tell is absent. */
+export interface JobProgress {
+  /** From 0 to 1. */
+  readonly progress: number;
+  /** How many of the `steps` are done. */
+  readonly step?: number;
+  readonly steps?: number;
+  /** Seconds until the end, as the backend reckons. */
+  readonly eta_seconds?: number;
+  /** What the backend says of it, for people. */
+  readonly text?: string;
+}
+
 /** A change to a job; its id, and what was known when it was made, never change. */
 export type JobChange = Partial<
   Pick<
