@@ -78,19 +78,13 @@ export class ActiveJobs {
       this.remove(job.id);
       return;
     }
-    const before = this.#jobs.get(job.id)?.job;
-    if (job.status === 'Processing' && before?.status === 'Pending') this.#moveUp(before);
     this.#hold(job);
     this.#arrange();
   }
 
   /** @param {string} id */
   remove(id) {
-    const active = this.#jobs.get(id);
-    if (!active) return;
-    this.#jobs.delete(id);
-    if (active.job.status === 'Pending') this.#moveUp(active.job);
-    this.#arrange();
+    if (this.#jobs.delete(id)) this.#arrange();
   }
 
   /** @param {import('./api.js').Progress} progress */
@@ -109,15 +103,6 @@ export class ActiveJobs {
       known.job = job;
     } else {
       this.#jobs.set(job.id, { job, progress: undefined, progressAt: 0, row: makeRow(job) });
-    }
-  }
-
-  /** Who waits behind one that waits no longer is nearer by one. @param {Job} left */
-  #moveUp({ queue_position: place }) {
-    if (place === undefined) return;
-    for (const active of this.#jobs.values()) {
-      const { queue_position: own } = active.job;
-      if (own !== undefined && own > place) active.job = { ...active.job, queue_position: own - 1 };
     }
   }
 

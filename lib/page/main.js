@@ -147,7 +147,7 @@ const LIVE_TEXTS = {
   connecting: ['Connecting', 'Looking for the gateway'],
   live: ['Live', 'This page shows what happens as it happens'],
   lost: ['Connection lost', 'The gateway does not answer; the page tries again by itself'],
-  polling: ['Every few seconds', 'Events do not come through; the page looks every three seconds instead'],
+  polling: ['Every 3 s', 'Events do not come through; the page looks every three seconds instead'],
 };
 
 /** @param {import('./live.js').LiveState} state */

@@ -1,3 +1,4 @@
+import { adviceFor } from './advice.js';
 import { imageUrl, thumbnailUrl } from './api.js';
 import { h } from './dom.js';
 
@@ -24,7 +25,7 @@ const WORDS = { image: 'Picture', video: 'Video', audio: 'Sound', file: 'File' }
 export function thumbnail(job) {
   const first = job.output_paths.findIndex((_path, n) => kindOf(job, n) === 'image');
   const n = Math.max(0, first);
-  if (job.output_paths.length === 0) return placeholder(job.status === 'Failed' ? 'No picture' : '');
+  if (job.output_paths.length === 0) return placeholder(job.error ? adviceFor(job).title : '');
   // Videos have small pictures too, where the gateway can make them.
   if (first < 0 && kindOf(job, 0) !== 'video') return placeholder(WORDS[kindOf(job, 0)]);
   const picture = h('img', { src: thumbnailUrl(job.id, n), alt: '', loading: 'lazy', decoding: 'async' });
