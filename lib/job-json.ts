@@ -10,6 +10,7 @@ const SHOWN = [
   'output_paths',
   'backend',
   'path',
+  'prompt_id',
   'user',
   'request',
   'started_at',

@@ -57,6 +57,8 @@ export interface Job {
   readonly backend: BackendName;
   /** The request's path below the mount, without its query: `/sdapi/v1/txt2img`. */
   readonly path: string;
+  /** ComfyUI's own id of the job: what it answered to `POST /prompt`. */
+  readonly prompt_id?: string;
   /** Who made the job, where somebody had logged in. */
   readonly user?: string;
   readonly request?: RequestFields;
@@ -101,6 +103,7 @@ export type JobChange = Partial<
   Pick<
     Job,
     | 'status'
+    | 'prompt_id'
     | 'output_paths'
     | 'started_at'
     | 'finished_at'
