@@ -50,7 +50,7 @@ export function jobJson(job: Job, mountPath: string, { queuePosition, progress }
     ...(shown as Pick<Job, (typeof SHOWN)[number]>),
     image_urls: job.output_paths.map((_path, n) => `${jobUrl(job.id, mountPath)}/images/${n}`),
     ...(queuePosition !== undefined && { queue_position: queuePosition }),
-    ...(progress !== undefined && { progress }),
+    ...(progress !== undefined && job.status === 'Processing' && { progress }),
   };
 }
 

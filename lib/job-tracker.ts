@@ -23,12 +23,11 @@ import type { Job } from './job.js';
 import { type Cancelled, JobCanceller } from './job-canceller.js';
 import { createJobEvents, type JobEvents } from './job-events.js';
 import { generateJobId } from './job-id.js';
-import type { JobState } from './job-json.js';
 import { JobQueue } from './job-queue.js';
 import { JobRecorder } from './job-recorder.js';
 import { createJobs, type Jobs } from './jobs.js';
 import { leftImages } from './left-images.js';
-import { LiveEvents } from './live/live-events.js';
+import { createLive } from './live/live.js';
 import { noteDisturbances } from './note-disturbances.js';
 import { duration, retention as retentionTime } from './option-checks.js';
 import { type Duration, type JobTrackerOptions, type ResolvedOptions, resolveOptions } from './options.js';
@@ -120,7 +119,7 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
   const recorder = new JobRecorder({ store, events, logger, generateId: generateJobId });
   const queue = new JobQueue(resolved.concurrency, {
     maxWaiting: resolved.maxQueue,
-    onMoved: () => live.queueMoved(),
+    onMoved: () => live.streams.queueMoved(),
   });
   const kept = createJobs(store, images, events, logger);
   const canceller = new JobCanceller({
@@ -131,8 +130,8 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
     logger,
   });
   const ends = new JobEnds({ jobs: kept, events });
-  const stateOf = (id: string): JobState => ({ queuePosition: queue.positionOf(id) });
-  const live = new LiveEvents({ events, queue, jobs: kept, stateOf, logger });
+  const backends = [{ backend: automatic1111, url: a1111 }];
+  const live = createLive({ events, queue, jobs: kept, recorder, backends, logger });
   const { enabled, retentionMs, maxBytes, purgeEveryMs } = resolved;
   const settings = new Settings({ folder: dir, enabled, retentionMs, logger });
   const retention = new Retention({
@@ -243,11 +242,11 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
     jobRoutes({
       jobs: kept,
       images,
-      stateOf,
+      stateOf: live.stateOf,
       canceller,
       ends,
       reruns,
-      live,
+      live: live.streams,
       // Who has logged in shares no count with others of the same address.
       unknownIds: new Throttle({
         ...UNKNOWN_IDS,

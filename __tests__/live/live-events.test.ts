@@ -6,6 +6,7 @@ import type { Job } from '../../lib/job.js';
 import { createJobEvents, type JobEvents } from '../../lib/job-events.js';
 import { LiveEvents } from '../../lib/live/live-events.js';
 import { openEvents } from '../helpers/event-client.js';
+import { fakeOnly } from '../helpers/fake-timers.js';
 import { makeJob } from '../helpers/job-records.js';
 import { until } from '../helpers/kept-jobs.js';
 
@@ -54,26 +55,6 @@ afterEach(async () => {
   server.closeAllConnections();
   await new Promise((resolve) => server.close(resolve));
 });
-
-const TIMERS = ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval'] as const;
-
-/** Sockets and promises go on as ever. */
-function fakeOnly(...names: (typeof TIMERS)[number][]): void {
-  jest.useFakeTimers({
-    doNotFake: [
-      ...([
-        'Date',
-        'hrtime',
-        'nextTick',
-        'performance',
-        'queueMicrotask',
-        'setImmediate',
-        'clearImmediate',
-      ] as const),
-      ...TIMERS.filter((name) => !names.includes(name)),
-    ],
-  });
-}
 
 /** A client that reads nothing until it is told to. */
 async function slowClient(path = '/'): Promise<Socket> {
