@@ -1,4 +1,4 @@
-import { cancelJob, listJobs } from './api.js';
+import { cancelJob, isFinished, listJobs } from './api.js';
 import { idButton } from './copy.js';
 import { byId, h } from './dom.js';
 import { matches } from './filters.js';
@@ -74,7 +74,7 @@ export class ActiveJobs {
 
   /** Takes what is told of a job. @param {Job} job */
   put(job) {
-    if (job.status === 'Completed' || job.status === 'Failed') {
+    if (isFinished(job)) {
       this.remove(job.id);
       return;
     }

@@ -48,6 +48,9 @@ export class ApiError extends Error {
  */
 export const urlOf = (path) => new URL(path, location.origin + location.pathname).href;
 
+/** @param {Job} job */
+export const isFinished = ({ status }) => status === 'Completed' || status === 'Failed';
+
 /** @param {string} id */
 export const jobUrl = (id) => urlOf(`sdapi/v1/job/${encodeURIComponent(id)}`);
 /** @param {string} id @param {number} n */

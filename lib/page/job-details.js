@@ -1,5 +1,5 @@
 import { adviceFor } from './advice.js';
-import { imageUrl, zipUrl } from './api.js';
+import { imageUrl, isFinished, zipUrl } from './api.js';
 import { copyText, idButton } from './copy.js';
 import { curlOf, needsPictures } from './curl.js';
 import { h } from './dom.js';
@@ -67,7 +67,7 @@ const disturbance = (by) =>
 /** @param {Job} job @param {number} n @param {unknown} seed @param {DetailHandlers} handlers */
 function actions(job, n, seed, { onCancel, onRetry, onDelete }) {
   const count = job.output_paths.length;
-  const isOver = job.status === 'Completed' || job.status === 'Failed';
+  const isOver = isFinished(job);
   const button = (/** @type {string} */ text, /** @type {Handler} */ onclick, className = '') =>
     h('button', { type: 'button', class: className, onclick }, text);
   return h(

@@ -28,6 +28,7 @@ const FIRST = /** @type {const} */ ([
 export function factsOf(job, n) {
   const info = infoOf(job);
   const parameters = isRecord(job.parameters) ? job.parameters : {};
+  /** @type {Record<string, unknown>} */
   const known = { ...job.request, ...defined(parameters), ...defined(info), seed: seedOf(job, info, n) };
   /** @type {Fact[]} */
   const facts = FIRST.map(([title, ...names]) => {

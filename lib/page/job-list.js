@@ -1,4 +1,4 @@
-import { listJobs } from './api.js';
+import { isFinished, listJobs } from './api.js';
 import { byId, h } from './dom.js';
 import { listQuery } from './filters.js';
 import { dayKey, dayName } from './format.js';
@@ -13,8 +13,6 @@ const PAGE = 60;
 const KEPT_AROUND = '1500px 0px';
 /** While somebody is at the top and new jobs come in, so many are kept in memory. */
 const KEPT_AT_TOP = 600;
-
-const isFinished = (/** @type {Job} */ { status }) => status === 'Completed' || status === 'Failed';
 
 /** The jobs that have ended, newest first, a page at a time as somebody scrolls. */
 export class JobList {

@@ -1,7 +1,7 @@
 import { ActiveJobs } from './active-jobs.js';
-import { listJobs, urlOf } from './api.js';
-import { copyText } from './copy.js';
+import { isFinished, listJobs } from './api.js';
 import { byId, h } from './dom.js';
+import { showEmptyState } from './empty-state.js';
 import { filterForm, filtersOfAddress, isFiltered, listQuery, matches } from './filters.js';
 import { number, statusWord } from './format.js';
 import { failure } from './job-card.js';
@@ -15,7 +15,6 @@ import { SettingsView } from './settings-view.js';
 
 const sign = byId('live', HTMLElement);
 const total = byId('total', HTMLElement);
-const empty = byId('empty', HTMLElement);
 const banner = byId('banner', HTMLElement);
 
 let filters = filtersOfAddress();
@@ -26,6 +25,8 @@ let isLoaded = false;
 let held;
 /** @type {import('./api.js').Settings | undefined} */
 let settings;
+/** Why what is shown could not be loaded. @type {string | undefined} */
+let problem;
 
 const list = new JobList();
 const active = new ActiveJobs(showState);
@@ -73,9 +74,10 @@ async function load() {
     if (matching === undefined) return;
     count = matching;
     isLoaded = true;
-    showBanner();
+    problem = undefined;
   } catch (error) {
-    showBanner(/** @type {Error} */ (error).message);
+    problem = /** @type {Error} */ (error).message;
+    showBanner();
   }
   const events = held ?? [];
   held = undefined;
@@ -90,18 +92,19 @@ async function poll() {
     return;
   }
   try {
-    const [{ jobs, total: matching }] = await Promise.all([
+    const [{ jobs, total: matching }, gone] = await Promise.all([
       listJobs({ ...listQuery(filters), limit: 60 }),
       active.load(),
     ]);
+    problem = undefined;
+    for (const job of jobs) if (!isSame(job)) put(job, gone.includes(job.id));
     count = matching;
-    for (const job of jobs) if (!isSame(job)) put(job, { isCounted: true });
-    showBanner();
     showLive('polling');
     showState();
   } catch (error) {
     showLive('lost');
-    showBanner(/** @type {Error} */ (error).message);
+    problem = /** @type {Error} */ (error).message;
+    showBanner();
   }
 }
 
@@ -117,18 +120,16 @@ function whenLoaded(apply) {
   else apply();
 }
 
-/** @param {Job} job @param {{ isCounted?: boolean }} [options] */
-function put(job, { isCounted = false } = {}) {
-  const isOver = job.status === 'Completed' || job.status === 'Failed';
-  const wasActive = active.get(job.id) !== undefined;
-  const isKnown = wasActive || list.get(job.id) !== undefined;
+/** @param {Job} job @param {boolean} [wasActive] whether it was among those that run and wait */
+function put(job, wasActive = active.get(job.id) !== undefined) {
+  const before = list.get(job.id) ?? active.get(job.id);
   const isMatching = matches(job, filters);
-  if (!isKnown && isMatching && !isCounted) count += 1;
+  count += Number(isMatching) - Number(before !== undefined && matches(before, filters));
   active.put(job);
-  if (isOver && isMatching) list.put(job);
-  else if (isOver) list.remove(job.id);
+  if (isFinished(job) && isMatching) list.put(job);
+  else list.remove(job.id);
   view.update(job);
-  if (isOver && wasActive) {
+  if (isFinished(job) && wasActive) {
     const word = job.status === 'Failed' ? failure(job) : statusWord(job.status);
     announce(`${word}: ${job.prompt.slice(0, 100) || job.id}`);
   }
@@ -137,7 +138,8 @@ function put(job, { isCounted = false } = {}) {
 
 /** @param {string} id */
 function remove(id) {
-  if (list.get(id) ?? active.get(id)) count = Math.max(0, count - 1);
+  const job = list.get(id) ?? active.get(id);
+  if (job && matches(job, filters)) count -= 1;
   list.remove(id);
   active.remove(id);
   showState();
@@ -159,20 +161,16 @@ function showLive(state) {
   sign.title = title;
 }
 
-/** @param {string} [problem] */
-function showBanner(problem) {
-  const text =
-    problem ??
-    (settings?.tracking_enabled === false
-      ? 'Tracking is off: generations pass through and leave no trace.'
-      : undefined);
-  banner.hidden = text === undefined;
+/** What stands in the way, or should be known. */
+function showBanner() {
+  const isOff = settings?.tracking_enabled === false;
+  const text = problem ?? (isOff ? 'Tracking is off: generations pass through and leave no trace.' : '');
+  banner.hidden = text === '';
   if (banner.dataset.text === text) return;
-  banner.dataset.text = text ?? '';
-  const again = problem
-    ? h('button', { type: 'button', onclick: () => load() }, 'Try again')
-    : h('button', { type: 'button', onclick: () => settingsView.open() }, 'Settings');
-  banner.replaceChildren(h('span', {}, text ?? ''), again);
+  banner.dataset.text = text;
+  const [word, onclick] =
+    problem === undefined ? ['Settings', () => settingsView.open()] : ['Try again', () => load()];
+  banner.replaceChildren(h('span', {}, text), h('button', { type: 'button', onclick }, word));
 }
 
 function showState() {
@@ -181,50 +179,13 @@ function showState() {
   total.textContent = isLoaded
     ? `${number(count)} ${count === 1 ? 'job' : 'jobs'}${isFiltered(filters) ? ' found' : ''}`
     : '';
-  if (banner.hidden || banner.dataset.text === '' || !isLoaded || settings) {
-    if (isLoaded && (banner.hidden || banner.textContent?.startsWith('Tracking'))) showBanner();
-  }
+  showBanner();
   showEmpty();
 }
 
 function showEmpty() {
   const isEmpty = isLoaded && list.size === 0 && active.shown === 0 && byId('more', HTMLButtonElement).hidden;
-  empty.hidden = !isEmpty;
-  if (!isEmpty) return;
-  const kind = isFiltered(filters) ? 'none' : 'nothing';
-  if (empty.dataset.kind === kind) return;
-  empty.dataset.kind = kind;
-  if (kind === 'none') {
-    empty.replaceChildren(
-      h('h2', {}, 'No job matches'),
-      h('p', {}, 'Take a word or a filter away; jobs that were purged are gone.'),
-      h(
-        'p',
-        {},
-        h(
-          'button',
-          { type: 'button', onclick: () => byId('clear-filters', HTMLButtonElement).click() },
-          'Clear the filters',
-        ),
-      ),
-    );
-    return;
-  }
-  const command = `curl ${urlOf('sdapi/v1/txt2img')} \\\n  -H 'Content-Type: application/json' \\\n  -d '{"prompt": "a quiet bay at dusk", "steps": 20}' -o answer.json`;
-  empty.replaceChildren(
-    h('h2', {}, 'No jobs yet'),
-    h(
-      'p',
-      {},
-      'Point your client at this gateway in place of the backend. Whatever it generates appears here, and stays when its connection breaks. Or try it:',
-    ),
-    h('pre', { tabindex: '0' }, command),
-    h(
-      'p',
-      {},
-      h('button', { type: 'button', onclick: () => copyText(command, 'Command copied') }, 'Copy the command'),
-    ),
-  );
+  showEmptyState(isEmpty ? (isFiltered(filters) ? 'nothing found' : 'nothing yet') : undefined);
 }
 
 addEventListener('keydown', (event) => {
