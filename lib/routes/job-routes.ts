@@ -13,6 +13,7 @@ import { eventRoutes } from './event-routes.js';
 import { oneOf, parseListQuery } from './list-query.js';
 import { sendImage } from './send-image.js';
 import { sendJob } from './send-job.js';
+import { sendZip } from './send-zip.js';
 import { type TrackerRouteOptions, trackerRoute } from './tracker-route.js';
 import type { JobEnds } from './wait-for-end.js';
 import { parseWaitTime } from './wait-time.js';
@@ -77,6 +78,11 @@ export function jobRoutes(options: JobRoutesOptions): Router {
         await file.close();
       }
     }),
+  );
+
+  router.get(
+    '/sdapi/v1/job/:id/zip',
+    withJob((job, _req, res) => sendZip(res, images, job)),
   );
 
   router.post(
