@@ -63,7 +63,7 @@ beforeAll(async () => {
     '-C',
     join(modules, 'sd-job-tracker'),
   ]);
-  for (const name of ['express', 'basic-auth', 'lowdb', 'nanoid', 'ms']) {
+  for (const name of ['express', 'basic-auth', 'lowdb', 'nanoid', 'ms', 'yazl']) {
     await symlink(join(root, 'node_modules', name), join(modules, name));
   }
   // The types that such a project has of its own; ours must not need any others.
