@@ -156,8 +156,7 @@ export class ActiveJobs {
     row.bar.hidden = !isRunning;
     row.state.textContent = isRunning ? runningText(job, progress, done, progressAt) : waitingText(job);
     const elapsed = took(job, Date.now() / 1000);
-    row.elapsed.textContent =
-      isRunning && elapsed !== undefined ? duration(Math.floor(elapsed)).replace('.0', '') : '';
+    row.elapsed.textContent = isRunning && elapsed !== undefined ? `${wholeSeconds(elapsed)} so far` : '';
   }
 }
 
@@ -169,11 +168,14 @@ function runningText(job, progress, done, progressAt) {
   if (done !== undefined) parts.push(`${Math.round(done * 100)} %`);
   if (progress?.eta_seconds !== undefined) {
     const left = progress.eta_seconds - (Date.now() - progressAt) / 1000;
-    parts.push(left < 1 ? 'almost done' : `${duration(Math.round(left)).replace('.0', '')} left`);
+    parts.push(left < 1 ? 'almost done' : `${wholeSeconds(left)} left`);
   }
   if (progress?.text && parts.length < 2) parts.push(progress.text);
   return parts.length === 0 ? 'Running' : parts.join(' · ');
 }
+
+/** @param {number} seconds */
+const wholeSeconds = (seconds) => duration(Math.floor(seconds)).replace('.0 s', ' s');
 
 /** @param {Job} job */
 function waitingText({ queue_position: place }) {
