@@ -1,7 +1,11 @@
+import { once } from 'node:events';
+import type { AddressInfo } from 'node:net';
 import { afterEach, expect, test } from '@jest/globals';
+import express from 'express';
 import { createDemoA1111, type DemoA1111, type DemoA1111Options } from '../../examples/demo-backend.js';
+import { jobTracker } from '../../lib/index.js';
 import { call } from '../helpers/client.js';
-import { type Gateway, type GatewayOptions, startGateway } from '../helpers/gateway.js';
+import { collectingLogger, type Gateway, type GatewayOptions, startGateway } from '../helpers/gateway.js';
 import { tempFolders } from '../helpers/temp-folder.js';
 import { eventually, openTracker, useBrowser } from './browser.js';
 
@@ -10,11 +14,13 @@ const open = useBrowser();
 
 let backend: DemoA1111;
 let gateway: Gateway;
+let folder: string;
 
 async function start(options: GatewayOptions = {}, demo: DemoA1111Options = { generationMs: 2_000 }) {
   backend = createDemoA1111(demo);
   const a1111 = await backend.listen();
-  gateway = await startGateway({ dir: await newFolder(), a1111, env: {}, ...options });
+  folder = await newFolder();
+  gateway = await startGateway({ dir: folder, a1111, env: {}, ...options });
 }
 
 afterEach(async () => {
@@ -180,6 +186,23 @@ test('where events do not come, the page looks by itself', async () => {
   await page.locator('#live[data-state=polling]').waitFor();
   expect(await generate({ prompt: 'seen all the same' })).toBe(200);
   await page.locator('.card', { hasText: 'seen all the same' }).waitFor();
+});
+
+test('a tracker that cannot keep anything says why, on its page too', async () => {
+  await start();
+  const second = jobTracker({ dir: folder, env: {}, logger: collectingLogger([]) });
+  const server = express().use(second).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  await expect(second.ready).rejects.toThrow();
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const { error } = (await (await fetch(`${url}/sdapi/v1/jobs`)).json()) as { error: string };
+  const { page } = await open(url);
+  await page.goto(`${url}/job-tracker`);
+  await page.locator('#banner', { hasText: error }).waitFor();
+  await page.getByRole('button', { name: 'Try again' }).waitFor();
+  server.closeAllConnections();
+  server.close();
+  await second.close();
 });
 
 const HOSTILE = [

@@ -168,6 +168,54 @@ test('copied: the id, and a command that makes the same again', async () => {
   expect(await copied()).toContain('18446744073709551615');
 });
 
+test('what is known of a picture: its own seed, to the last digit, and of a workflow what its nodes were given', async () => {
+  await start();
+  const { page } = await openPage();
+  /** As the page reads an answer of the gateway. */
+  const factsOf = (answer: string, n = 0) =>
+    page.evaluate(
+      async ([base, text, index]) => {
+        const { parseExact, textOf } = await import(`${base}/exact-json.js`);
+        const { facts } = (await import(`${base}/job-facts.js`)).factsOf(parseExact(text), index);
+        return Object.fromEntries(facts.map(([name, value]: [string, unknown]) => [name, textOf(value)]));
+      },
+      [`${kept.gateway.url}/job-tracker`, answer, n] as const,
+    );
+  const info =
+    '{"seed": 1, "all_seeds": [18446744073709551614, 18446744073709551615], "cfg_scale": 7.0, "index_of_first_image": 1}';
+  const a1111 = `{"id": "Job00001", "prompt": "", "info": ${JSON.stringify(info)}, "parameters": {"seed": -1, "cfg_scale": 7.0, "vae": null}}`;
+  expect(await factsOf(a1111, 2)).toEqual({ Seed: '18446744073709551615', 'CFG scale': '7.0' });
+  expect(await factsOf(a1111, 0)).toMatchObject({ Seed: '18446744073709551614' });
+
+  const sampler =
+    '"3": {"class_type": "KSampler", "inputs": {"seed": 18446744073709551615, "cfg": 8.0, "model": ["4", 0]}}';
+  const workflow = `{${sampler}, "5": {"class_type": "EmptyLatentImage", "inputs": {"width": 512, "height": 768}}}`;
+  expect(
+    await factsOf(`{"id": "Job00001", "prompt": "", "backend": "comfyui", "workflow": ${workflow}}`),
+  ).toEqual({
+    Seed: '18446744073709551615',
+    'CFG scale': '8.0',
+    Size: '512 × 768',
+  });
+});
+
+test('one picture and all of them are downloaded', async () => {
+  await start();
+  await keep(1, 0, {}, 3);
+  const { page } = await openPage('#Job00001/2');
+  const download = async (name: string) => {
+    const link = page.getByRole('link', { name, exact: true });
+    const [file] = await Promise.all([page.waitForEvent('download'), link.click()]);
+    return [file.suggestedFilename(), await readFile(await file.path())] as const;
+  };
+  const [name, bytes] = await download('Download');
+  expect(name).toMatch(/\.png$/);
+  expect(bytes.equals(sampleImages.png as Buffer)).toBe(true);
+  const [zip, packed] = await download('All 3 (zip)');
+  expect(zip).toBe('Job00001.zip');
+  expect(packed.includes(sampleImages.png as Buffer)).toBe(true);
+});
+
 test('a job is deleted, after a question', async () => {
   await start();
   await keep(1, 0, {}, 2);

@@ -22,6 +22,7 @@ import { parseExact } from './exact-json.js';
  * @property {string} [retry_of]
  * @property {unknown} [info]
  * @property {unknown} [parameters]
+ * @property {unknown} [workflow] of ComfyUI
  *
  * @typedef {{ id: string, progress?: number, step?: number, steps?: number, eta_seconds?: number, text?: string }} Progress
  * @typedef {{ tracking_enabled: boolean, retention_days: number, fixed_by_environment: string[], problem?: string }} Settings

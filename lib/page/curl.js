@@ -1,5 +1,6 @@
 import { urlOf } from './api.js';
 import { isRecord } from './exact-json.js';
+import { workflowOf } from './job-facts.js';
 
 /**
  * A command that makes the same again: the seed that was drawn is in it. Pictures that went into the request are not
@@ -9,7 +10,8 @@ import { isRecord } from './exact-json.js';
  * @param {unknown} seed
  */
 export function curlOf(job, seed) {
-  const lines = [`curl ${quoted(urlOf(`.${job.path ?? '/sdapi/v1/txt2img'}`))}`];
+  const path = job.path ?? (job.backend === 'comfyui' ? '/prompt' : '/sdapi/v1/txt2img');
+  const lines = [`curl ${quoted(urlOf(`.${path}`))}`];
   if (job.user !== undefined) lines.push(`-u ${quoted(job.user)}`);
   lines.push(`-H 'Content-Type: application/json'`, `-d ${quoted(JSON.stringify(bodyOf(job, seed)))}`);
   return lines.join(' \\\n  ');
@@ -19,11 +21,9 @@ export function curlOf(job, seed) {
 export const needsPictures = ({ path = '' }) => path.endsWith('/img2img');
 
 /** @param {import('./api.js').Job} job @param {unknown} seed */
-function bodyOf({ backend, prompt, request = {}, parameters, ...rest }, seed) {
-  if (backend === 'comfyui') {
-    const { workflow } = /** @type {{ workflow?: unknown }} */ (rest);
-    return { prompt: workflow ?? parameters ?? {} };
-  }
+function bodyOf(job, seed) {
+  const { backend, prompt, request = {}, parameters } = job;
+  if (backend === 'comfyui') return { prompt: workflowOf(job) ?? {} };
   const given = isRecord(parameters) ? parameters : { prompt, ...request };
   const said = Object.entries(given).filter(([, value]) => value !== null && value !== undefined);
   return { ...Object.fromEntries(said), ...(seed !== undefined && { seed }) };

@@ -6,7 +6,7 @@ import { h } from './dom.js';
 import { textOf } from './exact-json.js';
 import { backendTitle, bytes, duration, fullTime, statusWord, took } from './format.js';
 import { failure } from './job-card.js';
-import { factsOf } from './job-facts.js';
+import { factsOf, workflowOf } from './job-facts.js';
 import { fileName } from './picture.js';
 
 /** @typedef {import('./api.js').Job} Job */
@@ -39,7 +39,7 @@ export function jobDetails(job, n, handlers) {
         h(
           'details',
           {},
-          h('summary', {}, `All ${all.length} parameters`),
+          h('summary', {}, workflowOf(job) ? `All ${all.length} nodes` : `All ${all.length} parameters`),
           table('All parameters', all, true),
         ),
     ].filter(Boolean)

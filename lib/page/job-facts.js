@@ -4,13 +4,13 @@ import { isRecord, parseExact, textOf } from './exact-json.js';
 
 /** What people look for first, and under which names the backends have it. */
 const FIRST = /** @type {const} */ ([
-  ['Seed', 'seed'],
+  ['Seed', 'seed', 'noise_seed'],
   ['Steps', 'steps'],
   ['Sampler', 'sampler_name', 'sampler_index'],
   ['Scheduler', 'scheduler'],
   ['CFG scale', 'cfg_scale', 'cfg'],
   ['Size'],
-  ['Model', 'sd_model_name', 'ckpt_name'],
+  ['Model', 'sd_model_name', 'ckpt_name', 'unet_name'],
   ['Model hash', 'sd_model_hash'],
   ['VAE', 'sd_vae_name'],
   ['Denoising', 'denoising_strength', 'denoise'],
@@ -27,26 +27,59 @@ const FIRST = /** @type {const} */ ([
  */
 export function factsOf(job, n) {
   const info = infoOf(job);
-  const parameters = isRecord(job.parameters) ? job.parameters : {};
+  const workflow = workflowOf(job);
+  const parameters = workflow || !isRecord(job.parameters) ? {} : defined(job.parameters);
+  const inputs = workflow ? inputsOf(workflow) : {};
   /** @type {Record<string, unknown>} */
-  const known = { ...job.request, ...defined(parameters), ...defined(info), seed: seedOf(job, info, n) };
+  const known = { ...inputs, ...job.request, ...parameters, ...defined(info) };
+  known.seed = seedOf(job, info, n) ?? inputs.seed;
   /** @type {Fact[]} */
   const facts = FIRST.map(([title, ...names]) => {
     if (title === 'Size') return [title, sizeOf(known)];
     return [title, names.map((name) => known[name]).find((value) => value !== undefined && value !== '')];
   });
-  const prompts = /** @type {unknown} */ (info.all_prompts);
+  const prompt = Array.isArray(info.all_prompts) ? info.all_prompts[at(info, n)] : undefined;
+  const asked = Object.entries({ ...job.request, ...parameters }).filter(([name]) => !/prompt$/.test(name));
   return {
     seed: known.seed,
     facts: facts.filter(([, value]) => value !== undefined && value !== null),
-    prompt:
-      Array.isArray(prompts) && typeof prompts[at(info, n)] === 'string'
-        ? String(prompts[at(info, n)])
-        : textOr(known.prompt, job.prompt),
+    prompt: textOr(prompt, textOr(known.prompt, job.prompt)),
     negativePrompt: textOr(known.negative_prompt, ''),
-    all: Object.entries({ ...job.request, ...defined(parameters) }).filter(([name]) => !/prompt$/.test(name)),
+    all: workflow ? nodesOf(workflow) : asked,
   };
 }
+
+/**
+ * A ComfyUI workflow as it was sent: nodes by their ids.
+ *
+ * @param {import('./api.js').Job} job
+ * @returns {Record<string, Node> | undefined}
+ * @typedef {{ class_type: string, inputs?: Record<string, unknown> }} Node
+ */
+export function workflowOf({ workflow, parameters }) {
+  const graph = workflow ?? parameters;
+  if (!isRecord(graph)) return undefined;
+  const nodes = Object.values(graph);
+  const isGraph =
+    nodes.length > 0 && nodes.every((node) => isRecord(node) && typeof node.class_type === 'string');
+  return isGraph ? /** @type {Record<string, Node>} */ (graph) : undefined;
+}
+
+/** What its nodes were given; what leads to another node is a list. @param {Record<string, Node>} workflow */
+function inputsOf(workflow) {
+  /** @type {Record<string, unknown>} */
+  const found = {};
+  for (const { inputs } of Object.values(workflow)) {
+    for (const [name, value] of Object.entries(isRecord(inputs) ? inputs : {})) {
+      if (!Array.isArray(value)) found[name] ??= value;
+    }
+  }
+  return found;
+}
+
+/** @param {Record<string, Node>} workflow @returns {Fact[]} */
+const nodesOf = (workflow) =>
+  Object.entries(workflow).map(([id, { class_type: type, inputs }]) => [`${id} ${type}`, inputs ?? {}]);
 
 /** A1111 says it as a text that holds JSON. @param {import('./api.js').Job} job @returns {Record<string, unknown>} */
 function infoOf({ info }) {
