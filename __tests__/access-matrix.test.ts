@@ -57,6 +57,7 @@ const EXPECTED: Readonly<Record<string, Statuses>> = {
   'POST /sdapi/v1/job/:id/cancel': [401, 401, 409, 404, 409],
   // It has not failed.
   'POST /sdapi/v1/job/:id/retry': [401, 401, 409, 404, 409],
+  'GET /sdapi/v1/job/:id/images/:n/thumbnail': [401, 401, 200, 404, 200],
   'GET /sdapi/v1/job/:id/zip': [401, 401, 200, 404, 200],
   'GET /sdapi/v1/job/:id/events': [401, 401, 200, 404, 200],
   'GET /sdapi/v1/jobs/events': [401, 401, 200, 200, 200],

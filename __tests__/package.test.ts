@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
-import { mkdir, readdir, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { beforeAll, expect, test } from '@jest/globals';
@@ -63,7 +63,8 @@ beforeAll(async () => {
     '-C',
     join(modules, 'sd-job-tracker'),
   ]);
-  for (const name of ['express', 'basic-auth', 'lowdb', 'nanoid', 'ms', 'yazl']) {
+  const { dependencies } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
+  for (const name of ['express', ...Object.keys(dependencies)]) {
     await symlink(join(root, 'node_modules', name), join(modules, name));
   }
   // The types that such a project has of its own; ours must not need any others.

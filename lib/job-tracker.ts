@@ -19,6 +19,7 @@ import { basicAuthorization } from './http/backend-call.js';
 import { answerError } from './http/error-answer.js';
 import { Forwarder } from './http/forward.js';
 import { FileImageStore } from './images/file-image-store.js';
+import { Thumbnails } from './images/thumbnails.js';
 import type { Job } from './job.js';
 import { type Cancelled, JobCanceller } from './job-canceller.js';
 import { createJobEvents, type JobEvents } from './job-events.js';
@@ -131,6 +132,8 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
   });
   const ends = new JobEnds({ jobs: kept, events });
   const backends = [{ backend: automatic1111, url: a1111 }];
+  const thumbnails = new Thumbnails({ folder: join(dir, 'thumbnails'), images, logger });
+  events.on('removed', (job) => void thumbnails.forget(job));
   const live = createLive({ events, queue, jobs: kept, recorder, backends, logger });
   const { enabled, retentionMs, maxBytes, purgeEveryMs } = resolved;
   const settings = new Settings({ folder: dir, enabled, retentionMs, logger });
@@ -242,6 +245,7 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
     jobRoutes({
       jobs: kept,
       images,
+      thumbnails,
       stateOf: live.stateOf,
       canceller,
       ends,
@@ -314,6 +318,7 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
         await ends.close();
         live.close();
         await retention.close();
+        await thumbnails.close();
         await store.close();
       })();
       if (withinMs !== undefined) {
