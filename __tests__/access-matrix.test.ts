@@ -62,6 +62,8 @@ const EXPECTED: Readonly<Record<string, Statuses>> = {
   'GET /sdapi/v1/job/:id/events': [401, 401, 200, 404, 200],
   'GET /sdapi/v1/jobs/events': [401, 401, 200, 200, 200],
   'GET /sdapi/v1/jobs': [401, 401, 200, 200, 200],
+  'GET /job-tracker': [401, 401, 200, 200, 200],
+  'GET /job-tracker/:file': [401, 401, 200, 200, 200],
   'GET /job-tracker/settings': [401, 401, 200, 200, 200],
   'PATCH /job-tracker/settings': [401, 401, 403, 403, 200],
   'POST /job-tracker/purge': [401, 401, 403, 403, 200],
@@ -133,7 +135,8 @@ async function start(setup: Setup): Promise<Job> {
 }
 
 async function ask({ method, path }: Route, id: string, headers: Record<string, string>): Promise<Answer> {
-  const url = (kept as KeptJobs).gateway.url + path.replace(':id', id).replace(':n', '0');
+  const url =
+    (kept as KeptJobs).gateway.url + path.replace(':id', id).replace(':n', '0').replace(':file', 'main.js');
   const body = BODIES[`${method} ${path}`];
   const made = call(url, { method, headers, ...(body !== undefined && { body }) });
   const head = await made.head;

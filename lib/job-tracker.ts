@@ -35,6 +35,7 @@ import { Reruns } from './reruns.js';
 import { type Purged, Retention } from './retention/retention.js';
 import { healthRoutes } from './routes/health-routes.js';
 import { jobRoutes } from './routes/job-routes.js';
+import { pageRoutes } from './routes/page-routes.js';
 import { settingsRoutes } from './routes/settings-routes.js';
 import { JobEnds } from './routes/wait-for-end.js';
 import { Settings } from './settings.js';
@@ -260,6 +261,7 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
       failure: () => readiness.failure,
     }),
     settingsRoutes({ settings, retention, logger, identify, failure: () => readiness.failure }),
+    pageRoutes({ logger, identify }),
   );
   if (authenticator.required) {
     router.use(
