@@ -17,6 +17,8 @@ const LONGEST_OUTAGE_PAUSE_MS = 5_000;
 const PAUSE_PER_LOOK = 10;
 /** A prompt that is neither in the queue nor in the history is looked for once more before it counts as gone. */
 const LOOKS_UNTIL_GONE = 2;
+/** A prompt that is still there in so many looks after others were taken out was not among them. */
+const LOOKS_AFTER_REMOVAL = 3;
 
 export interface ComfyUIFollowerOptions {
   readonly url: URL;
@@ -41,8 +43,8 @@ interface Followed {
   misses: number;
   /** Its history entry is there; its files are being fetched. */
   isEnding: boolean;
-  /** Somebody has changed ComfyUI's queue while the prompt was in it. */
-  queueChanged: boolean;
+  /** Somebody has just taken prompts out of ComfyUI's hands; in how many more looks this one may turn out to be among them. */
+  removalLooks: number;
 }
 
 /**
@@ -91,7 +93,7 @@ export class ComfyUIFollower {
       position: undefined,
       misses: 0,
       isEnding: false,
-      queueChanged: false,
+      removalLooks: 0,
     };
     this.#followed.set(job.id, followed);
     this.#byPrompt.set(promptId, followed);
@@ -142,7 +144,7 @@ export class ComfyUIFollower {
 
   /** Somebody changes ComfyUI's queue: prompts that vanish from it now were taken out. */
   queueChanges(): void {
-    for (const followed of this.#followed.values()) followed.queueChanged = true;
+    for (const followed of this.#followed.values()) followed.removalLooks = LOOKS_AFTER_REMOVAL;
     this.lookSoon();
   }
 
@@ -201,7 +203,10 @@ export class ComfyUIFollower {
         const place = places.get(followed.promptId);
         if (running.has(followed.promptId)) void this.started(followed.promptId);
         else if (place === undefined) moved = (await this.#lookInHistory(followed)) || moved;
-        if (place !== undefined || running.has(followed.promptId)) followed.misses = 0;
+        if (place !== undefined || running.has(followed.promptId)) {
+          followed.misses = 0;
+          followed.removalLooks = Math.max(0, followed.removalLooks - 1);
+        }
         moved = this.#move(followed, place) || moved;
       }
       this.#noteReachable();
@@ -229,7 +234,7 @@ export class ComfyUIFollower {
     if (followed.misses < LOOKS_UNTIL_GONE) return true;
     this.#forget(followed);
     void followed.job.fail(
-      followed.queueChanged
+      followed.removalLooks > 0
         ? { code: 'cancelled', message: "The prompt was deleted from ComfyUI's queue or history" }
         : {
             code: 'interrupted',
