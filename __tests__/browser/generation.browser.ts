@@ -16,7 +16,7 @@ let backend: DemoA1111;
 let gateway: Gateway;
 let folder: string;
 
-async function start(options: GatewayOptions = {}, demo: DemoA1111Options = { generationMs: 2_000 }) {
+async function start(options: GatewayOptions = {}, demo: DemoA1111Options = { generationMs: 200 }) {
   backend = createDemoA1111(demo);
   const a1111 = await backend.listen();
   folder = await newFolder();
@@ -40,7 +40,7 @@ const generate = (body: object, mount = '', headers: Record<string, string> = {}
   );
 
 test('a job comes, runs and ends before one’s eyes', async () => {
-  await start();
+  await start({}, { generationMs: 5_000 });
   const { page } = await openTracker(open, `${gateway.url}/job-tracker`);
   await page.getByRole('heading', { name: 'No jobs yet' }).waitFor();
   expect(await page.locator('#empty pre').textContent()).toContain(`${gateway.url}/sdapi/v1/txt2img`);
@@ -55,6 +55,11 @@ test('a job comes, runs and ends before one’s eyes', async () => {
     (done) => expect(done).toBeGreaterThan(0),
   );
   expect(await page.title()).toBe('(1) Job Tracker');
+  await row.locator('.open').click();
+  await page.locator('#stage', { hasText: /being made: \d+ %/ }).waitFor();
+  await page.locator('#stage img').waitFor();
+  await page.locator('#details tr', { hasText: 'Sampler' }).first().waitFor();
+  await page.keyboard.press('Escape');
 
   expect(await answered).toBe(200);
   const card = page.locator('.card', { hasText: 'a quiet bay at dusk' });
@@ -73,7 +78,7 @@ test('a job comes, runs and ends before one’s eyes', async () => {
 });
 
 test('who waits has a place in the queue, and can be cancelled', async () => {
-  await start();
+  await start({}, { generationMs: 4_000 });
   const { page } = await openTracker(open, `${gateway.url}/job-tracker`);
   const answers = [generate({ prompt: 'first' })];
   await page.locator('#active-jobs li', { hasText: 'first' }).waitFor();
@@ -93,7 +98,7 @@ test('who waits has a place in the queue, and can be cancelled', async () => {
 });
 
 test('a failed job says what to do, and can be run again', async () => {
-  await start({}, { generationMs: 200 });
+  await start();
   await generate({ prompt: 'too large [fail]' });
   const { page } = await openTracker(open, `${gateway.url}/job-tracker`);
   await page.locator('.card', { hasText: 'too large' }).locator('.open').click();
@@ -136,7 +141,7 @@ test('below another mount path, and with a slash at its end', async () => {
 });
 
 test('what happens while the connection is lost is there when it is back', async () => {
-  await start({}, { generationMs: 200 });
+  await start();
   const { page, context } = await openTracker(open, `${gateway.url}/job-tracker`);
   await context.setOffline(true);
   gateway.server.closeAllConnections();

@@ -35,7 +35,7 @@ export function jobDetails(job, n, handlers) {
       negativePrompt !== '' && textBlock('Negative prompt', negativePrompt),
       facts.length > 0 && table('Parameters', facts),
       table('Job', jobFacts(job, handlers)),
-      all.length > 0 &&
+      all.length > 1 &&
         h(
           'details',
           {},

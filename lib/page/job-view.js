@@ -74,6 +74,13 @@ export class JobView {
     if (hasEnded) this.#load(job.id);
   }
 
+  /** @param {import('./api.js').Progress} progress */
+  progress({ id, progress }) {
+    const text = this.#stage.querySelector('.file');
+    if (this.id !== id || progress === undefined || !text || this.#job?.status !== 'Processing') return;
+    text.textContent = `It is being made: ${Math.round(progress * 100)} %`;
+  }
+
   /** @param {string} id */
   removed(id) {
     if (this.id !== id || this.#deleting === id) return;

@@ -58,7 +58,10 @@ const live = new Live({
       remove(id);
       view.removed(id);
     }),
-  onProgress: (progress) => active.progress(progress),
+  onProgress: (progress) => {
+    active.progress(progress);
+    view.progress(progress);
+  },
   onReset: () => load(),
   onPoll: poll,
   onState: showLive,
