@@ -24,7 +24,7 @@ try {
   const { url } = gateway;
   console.log(`
 sd-job-tracker listens on ${url}, in front of a demo Automatic1111 (${a1111Url})
-and a demo ComfyUI (${comfyuiUrl}).
+and a demo ComfyUI (${comfyuiUrl}). Open ${url}/job-tracker to see what happens.
 
 In another terminal, make a picture. It takes four seconds, but the head with its X-Job-ID is there at once:
 
