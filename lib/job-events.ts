@@ -25,7 +25,8 @@ export type JobEvents = EventEmitter<JobEventMap>;
 export type RecordEvent = Exclude<keyof JobEventMap, 'progress'>;
 
 export function createJobEvents(): JobEvents {
-  return new EventEmitter<JobEventMap>();
+  // The tracker's own parts listen, too: Node's warning of a leak is to count the host's listeners only.
+  return new EventEmitter<JobEventMap>().setMaxListeners(30);
 }
 
 /** Tells an event; a listener of the host's that throws is the log's affair and nobody else's. */
