@@ -13,40 +13,17 @@
  * - `[half]` ends its first image in the middle
  * - `[empty]` answers without an image
  */
-import { realpathSync } from 'node:fs';
-import { pathToFileURL } from 'node:url';
 import { createDemoA1111 } from './demo-backend/a1111-server.js';
+import { runDemo } from './demo-shared/run-demo.js';
 
 export { createDemoA1111, type DemoA1111, type DemoA1111Options } from './demo-backend/a1111-server.js';
-export type { DemoGeneration, DemoRequest, DemoState } from './demo-backend/demo-state.js';
+export type { DemoGeneration, DemoState } from './demo-backend/demo-state.js';
+export type { DemoRequest } from './demo-shared/demo-request.js';
 
 const KEPT_IN_MEMORY = 10;
 
-async function main(): Promise<void> {
-  const port = readNumber('PORT', 7860);
-  const generationMs = readNumber('DEMO_SECONDS', 4) * 1000;
-  const host = process.env.HOST || '127.0.0.1';
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(0));
-  const demo = createDemoA1111({ generationMs, historySize: KEPT_IN_MEMORY });
-  const url = await demo.listen(port, host).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EADDRINUSE') throw error;
-    throw new Error(`Port ${port} of ${host} is taken. Stop what listens there, or set PORT to a free one.`);
-  });
-  console.log(`Demo backend on ${url} (${generationMs / 1000} s a generation)`);
-}
-
-function readNumber(name: string, initial: number): number {
-  const text = process.env[name];
-  if (!text) return initial;
-  const value = Number(text);
-  if (!(value >= 0)) throw new Error(`Expected ${name} to be a number from 0, got ${JSON.stringify(text)}`);
-  return value;
-}
-
-const program = process.argv[1];
-if (program !== undefined && pathToFileURL(realpathSync(program)).href === import.meta.url) {
-  main().catch((error: unknown) => {
-    console.error(error instanceof Error ? error.message : error);
-    process.exit(1);
-  });
-}
+runDemo(import.meta.url, {
+  title: 'Demo backend',
+  port: 7860,
+  create: (generationMs) => createDemoA1111({ generationMs, historySize: KEPT_IN_MEMORY }),
+});

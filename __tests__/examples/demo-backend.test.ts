@@ -8,8 +8,8 @@ import { crc32, gunzipSync, inflateSync } from 'node:zlib';
 import { afterEach, describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { WebSocket } from 'ws';
-import { dumpCompact, dumpSpaced, parsePythonJson } from '../../examples/demo-backend/python-json.js';
 import { createDemoA1111, type DemoA1111, type DemoA1111Options } from '../../examples/demo-backend.js';
+import { dumpCompact, dumpSpaced, parsePythonJson } from '../../examples/demo-shared/python-json.js';
 
 interface Answer {
   readonly status: number;

@@ -1,7 +1,8 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type DemoRequest, describeRequest, readRequest } from '../demo-shared/demo-request.js';
+import { listen } from '../demo-shared/listen.js';
 import { checkBasicAuth } from './basic-auth-check.js';
-import { type DemoGeneration, type DemoRequest, DemoState } from './demo-state.js';
+import { type DemoGeneration, DemoState } from './demo-state.js';
 import { echoUpgrades } from './echo-upgrades.js';
 import { GenerationEndpoint } from './generation-endpoint.js';
 import { errorReply, jsonReply, type Reply, sendReply } from './reply.js';
@@ -88,9 +89,7 @@ export function createDemoA1111(options: DemoA1111Options = {}): DemoA1111 {
   });
   server.requestTimeout = 0; // a large body may take its time
   server.keepAliveTimeout = 30_000;
-  const sockets = echoUpgrades(server, '/queue/join', (req) =>
-    state.addRequest(describe(req, Buffer.alloc(0))),
-  );
+  const sockets = echoUpgrades(server, '/queue/join', (req) => state.addRequest(describeRequest(req)));
 
   return {
     server,
@@ -110,36 +109,6 @@ export function createDemoA1111(options: DemoA1111Options = {}): DemoA1111 {
   };
 }
 
-function listen(server: Server, port: number, host: string): Promise<string> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(port, host, () => {
-      server.off('error', reject);
-      const { address, family, port: taken } = server.address() as AddressInfo;
-      resolve(`http://${family === 'IPv6' ? `[${address}]` : address}:${taken}`);
-    });
-  });
-}
-
-/** The request with its body; undefined where the client left before the end of it. */
-async function readRequest(req: IncomingMessage): Promise<DemoRequest | undefined> {
-  const chunks: Buffer[] = [];
-  req.on('data', (chunk: Buffer) => chunks.push(chunk));
-  const isWhole = await new Promise<boolean>((resolve) => {
-    req.once('end', () => resolve(true));
-    // a client that breaks off is no error of the server
-    req.once('error', () => resolve(false));
-    req.once('close', () => resolve(false));
-  });
-  return isWhole ? describe(req, Buffer.concat(chunks)) : undefined;
-}
-
-function describe(req: IncomingMessage, body: Buffer): DemoRequest {
-  const { method = 'GET', url = '/', headers, rawHeaders } = req;
-  return { method, url, headers, rawHeaders, body, remotePort: req.socket.remotePort };
-}
-
-/** The route of a request, or the answer of Starlette's router where there is none. */
 /** Starlette reads a path decoded. */
 function decoded(path: string): string {
   try {
@@ -149,6 +118,7 @@ function decoded(path: string): string {
   }
 }
 
+/** The route of a request, or the answer of Starlette's router where there is none. */
 function findRoute(routes: readonly Route[], { method, url, headers }: DemoRequest): Route | Reply {
   const path = decoded(url.split('?', 1)[0] as string);
   const samePath = routes.filter((route) => route.path === path);

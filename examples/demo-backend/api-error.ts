@@ -1,4 +1,4 @@
-import type { PythonValue } from './python-json.js';
+import type { PythonValue } from '../demo-shared/python-json.js';
 
 /** An answer that is not a success; thrown by whoever finds out. */
 export class ApiError extends Error {

@@ -1,19 +1,6 @@
 import { EventEmitter } from 'node:events';
-import type { IncomingHttpHeaders } from 'node:http';
-import { Gate } from './gate.js';
-
-/** A request as the demo got it, its body whole. */
-export interface DemoRequest {
-  readonly method: string;
-  /** Path and query. */
-  readonly url: string;
-  readonly headers: IncomingHttpHeaders;
-  /** Names and values by turns, as they came. */
-  readonly rawHeaders: readonly string[];
-  readonly body: Buffer;
-  /** The port that the client had: the same for requests over one connection. */
-  readonly remotePort: number | undefined;
-}
+import type { DemoRequest } from '../demo-shared/demo-request.js';
+import { Gate } from '../demo-shared/gate.js';
 
 /** What became of a generation request. */
 export interface DemoGeneration {

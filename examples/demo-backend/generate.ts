@@ -1,10 +1,10 @@
+import { drawLandscape } from '../demo-shared/picture/landscape.js';
+import { encodePng, type Picture } from '../demo-shared/picture/png.js';
+import { arrangeGrid, drawSketch, enlarge } from '../demo-shared/picture/sketch.js';
 import { pythonException } from './api-error.js';
 import { type Fault, faultsIn } from './faults.js';
 import type { GenerationParameters } from './generation-parameters.js';
 import { createInfotext } from './infotext.js';
-import { drawLandscape } from './picture/landscape.js';
-import { encodePng, type Picture } from './picture/png.js';
-import { arrangeGrid, drawSketch, enlarge } from './picture/sketch.js';
 import type { SamplingState } from './sampling-state.js';
 
 export interface Generated {
@@ -51,14 +51,14 @@ export async function generate(parameters: GenerationParameters, around: Surroun
       const infotext = createInfotext(parameters, index);
       if (parameters.savesImages) pictures.push(picture);
       infotexts.push(infotext);
-      images.push(await encodePng(picture, infotext));
+      images.push(await encodePng(picture, { parameters: infotext }));
     }
   }
   const hasGrid = parameters.savesImages && images.length >= 2;
   if (hasGrid) {
     const infotext = createInfotext(parameters, 0);
     infotexts.unshift(infotext);
-    images.unshift(await encodePng(arrangeGrid(pictures), infotext));
+    images.unshift(await encodePng(arrangeGrid(pictures), { parameters: infotext }));
   }
   return { images: spoil(images, faults), infotexts, indexOfFirstImage: hasGrid ? 1 : 0 };
 }

@@ -1,3 +1,4 @@
+import { isList, type PythonValue } from '../demo-shared/python-json.js';
 import { httpException, pythonException } from './api-error.js';
 import type { DemoGeneration, DemoState } from './demo-state.js';
 import { faultsIn } from './faults.js';
@@ -7,7 +8,6 @@ import { GENERATION_FIELDS, type GenerationMode } from './generation-fields.js';
 import { type GenerationParameters, readParameters } from './generation-parameters.js';
 import { decodeImage } from './image-text.js';
 import { createInfo } from './infotext.js';
-import { isList, type PythonValue } from './python-json.js';
 import { jsonReply, type Reply } from './reply.js';
 import { type RequestJson, requireBody } from './request-json.js';
 import type { SamplingState } from './sampling-state.js';

@@ -1,4 +1,4 @@
-import type { PythonValue } from './python-json.js';
+import type { PythonValue } from '../demo-shared/python-json.js';
 
 export type FieldType = 'str' | 'int' | 'float' | 'bool' | 'list' | 'list[str]' | 'dict';
 

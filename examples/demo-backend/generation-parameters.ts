@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto';
+import type { PythonDict, PythonValue } from '../demo-shared/python-json.js';
 import { pythonException } from './api-error.js';
 import type { GenerationMode } from './generation-fields.js';
-import type { PythonDict, PythonValue } from './python-json.js';
 import { findSampler } from './samplers.js';
 
 /** A validated generation request, ready to be drawn. */

@@ -1,6 +1,6 @@
+import { readPngChunks, readPngTexts } from '../demo-shared/picture/png.js';
+import type { PythonValue } from '../demo-shared/python-json.js';
 import { httpException, pythonException } from './api-error.js';
-import { readPngChunks, readPngTexts } from './picture/png.js';
-import type { PythonValue } from './python-json.js';
 
 const OTHER_FORMATS = [/^\xff\xd8\xff/, /^RIFF.{4}WEBP/s, /^GIF8[79]a/, /^BM/];
 

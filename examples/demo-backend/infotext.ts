@@ -1,5 +1,5 @@
+import { dumpSpaced, formatFloat, type PythonValue } from '../demo-shared/python-json.js';
 import type { GenerationParameters } from './generation-parameters.js';
-import { dumpSpaced, formatFloat, type PythonValue } from './python-json.js';
 
 /** What A1111 writes into an image; `index` counts the request's images from 0. */
 export function createInfotext(parameters: GenerationParameters, index: number): string {

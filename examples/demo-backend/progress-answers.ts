@@ -1,7 +1,7 @@
+import { encodePng } from '../demo-shared/picture/png.js';
+import { drawSketch } from '../demo-shared/picture/sketch.js';
+import type { PythonDict, PythonValue } from '../demo-shared/python-json.js';
 import type { Field } from './generation-fields.js';
-import { encodePng } from './picture/png.js';
-import { drawSketch } from './picture/sketch.js';
-import type { PythonDict, PythonValue } from './python-json.js';
 import type { SamplingState } from './sampling-state.js';
 import type { TaskList } from './task-list.js';
 

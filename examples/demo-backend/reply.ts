@@ -1,8 +1,8 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
+import { dumpCompact, formatFloat, type PythonValue } from '../demo-shared/python-json.js';
 import { ApiError } from './api-error.js';
-import { dumpCompact, formatFloat, type PythonValue } from './python-json.js';
 
 /** An answer, whole and not compressed. */
 export interface Reply {

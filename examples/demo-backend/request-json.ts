@@ -1,6 +1,11 @@
+import type { DemoRequest } from '../demo-shared/demo-request.js';
+import {
+  type PythonDict,
+  PythonJsonError,
+  type PythonValue,
+  parsePythonJson,
+} from '../demo-shared/python-json.js';
 import { httpException, validationError } from './api-error.js';
-import type { DemoRequest } from './demo-state.js';
-import { type PythonDict, PythonJsonError, type PythonValue, parsePythonJson } from './python-json.js';
 import { requireDict } from './validate-fields.js';
 
 /** Stands for a body whose `Content-Type` is not JSON. */

@@ -1,12 +1,13 @@
+import type { DemoRequest } from '../demo-shared/demo-request.js';
+import type { PythonValue } from '../demo-shared/python-json.js';
 import { pythonException } from './api-error.js';
-import type { DemoGeneration, DemoRequest } from './demo-state.js';
+import type { DemoGeneration } from './demo-state.js';
 import type { GenerationEndpoint } from './generation-endpoint.js';
 import type { Field, GenerationMode } from './generation-fields.js';
 import { decodeImage, imageTexts } from './image-text.js';
 import { parseInfotext } from './infotext.js';
 import { demoPage } from './page.js';
 import { progressAnswer, TASK_PROGRESS_FIELDS, taskProgressAnswer } from './progress-answers.js';
-import type { PythonValue } from './python-json.js';
 import { jsonReply, type Reply } from './reply.js';
 import { type RequestJson, requireBody } from './request-json.js';
 import type { SamplingState } from './sampling-state.js';

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { PythonValue } from '../demo-shared/python-json.js';
 import type { GenerationParameters } from './generation-parameters.js';
 import { jobTimestamp } from './infotext.js';
-import type { PythonValue } from './python-json.js';
 
 /** What the backend is doing: one for the whole server, as A1111's `shared.state`. */
 export class SamplingState {

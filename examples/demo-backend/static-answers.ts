@@ -1,5 +1,5 @@
 import { totalmem } from 'node:os';
-import type { PythonValue } from './python-json.js';
+import type { PythonValue } from '../demo-shared/python-json.js';
 import { SAMPLERS, SCHEDULERS } from './samplers.js';
 
 export const MODEL_TITLE = 'demo.safetensors';

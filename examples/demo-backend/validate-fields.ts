@@ -1,6 +1,6 @@
+import { formatFloat, isList, type PythonDict, type PythonValue } from '../demo-shared/python-json.js';
 import { type ValidationProblem, validationError } from './api-error.js';
 import type { Field, FieldType } from './generation-fields.js';
-import { formatFloat, isList, type PythonDict, type PythonValue } from './python-json.js';
 
 type Problem = Omit<ValidationProblem, 'loc'>;
 

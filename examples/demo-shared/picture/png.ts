@@ -21,10 +21,13 @@ const FILTER_SUB = 1;
 const deflateAsync = promisify(deflate);
 
 /**
- * Encodes a picture as an 8-bit RGB PNG. A `parameters` text goes into a chunk as Pillow writes it: `tEXt` where
+ * Encodes a picture as an 8-bit RGB PNG. Each text goes into a chunk of its keyword as Pillow writes it: `tEXt` where
  * Latin-1 can hold it, else `iTXt`.
  */
-export async function encodePng(picture: Picture, parameters?: string): Promise<Buffer> {
+export async function encodePng(
+  picture: Picture,
+  texts: Readonly<Record<string, string>> = {},
+): Promise<Buffer> {
   const { width, height } = picture;
   const header = Buffer.alloc(13);
   header.writeUInt32BE(width, 0);
@@ -35,10 +38,15 @@ export async function encodePng(picture: Picture, parameters?: string): Promise<
   return Buffer.concat([
     SIGNATURE,
     chunk('IHDR', header),
-    ...(parameters === undefined ? [] : [textChunk('parameters', parameters)]),
+    ...Object.entries(texts).map(([keyword, text]) => textChunk(keyword, text)),
     chunk('IDAT', pixels),
     chunk('IEND', Buffer.alloc(0)),
   ]);
+}
+
+/** A PNG of these chunks. */
+export function encodePngChunks(chunks: readonly Pick<PngChunk, 'type' | 'data'>[]): Buffer {
+  return Buffer.concat([SIGNATURE, ...chunks.map(({ type, data }) => chunk(type, data))]);
 }
 
 /** The chunks of a PNG in their order, as far as the file goes; none where it is not a PNG. */
