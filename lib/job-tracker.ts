@@ -4,7 +4,13 @@ import express, { type Express, type Request, type Router } from 'express';
 import { addressGroup } from './auth/address-group.js';
 import { isRefusal } from './auth/identity.js';
 import { Throttle } from './auth/throttle.js';
+import { EntryTexts } from './comfyui/entry-texts.js';
 import { ComfyUIFollower } from './comfyui/follower.js';
+import { HistoryChanges } from './comfyui/history-change.js';
+import { HistoryIndex } from './comfyui/history-index.js';
+import { isHistoryPath } from './comfyui/history-paths.js';
+import { MergedHistory } from './comfyui/merged-history.js';
+import { ViewedFiles } from './comfyui/viewed-files.js';
 import { createBackends } from './create-backends.js';
 import { Deliveries } from './deliveries.js';
 import { messageOf } from './errors.js';
@@ -28,6 +34,7 @@ import { Readiness } from './readiness.js';
 import { requireLogin } from './require-login.js';
 import { Reruns } from './reruns.js';
 import { type Purged, Retention } from './retention/retention.js';
+import { comfyuiRoutes } from './routes/comfyui-routes.js';
 import { healthRoutes } from './routes/health-routes.js';
 import { jobRoutes } from './routes/job-routes.js';
 import { settingsRoutes } from './routes/settings-routes.js';
@@ -114,10 +121,12 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
   const kept = createJobs(store, images, events, logger);
   const canceller = new JobCanceller({ jobs: kept, recorder, backends, logger });
   const ends = new JobEnds({ jobs: kept, events });
-  const comfyuiUrl = backends.get('comfyui')?.url;
+  const comfyuiAt = backends.get('comfyui');
+  const comfyuiUrl = comfyuiAt?.url;
   const follower =
     comfyuiUrl &&
     new ComfyUIFollower({ url: comfyuiUrl, images, recorder, jobTimeoutMs: resolved.jobTimeoutMs, logger });
+  const historyIndex = comfyuiUrl && new HistoryIndex({ store, events });
   const { enabled, retentionMs, maxBytes, purgeEveryMs } = resolved;
   const settings = new Settings({ folder: dir, enabled, retentionMs, logger });
   const retention = new Retention({
@@ -165,7 +174,10 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
     jobTimeoutMs: resolved.jobTimeoutMs,
     // Only once the folder is open is it known whether somebody has switched the tracking off.
     canRecord: async () => (await readiness.whenDecided()) && settings.trackingEnabled,
-    follow: (job) => follower?.follow(job),
+    follow: (job) => {
+      historyIndex?.follow(job.id, job.taskId);
+      follower?.follow(job);
+    },
     onClientLost: (job) => resolved.onDisconnect === 'cancel' && canceller.clientLeft(job),
   };
   const reruns = new Reruns({
@@ -189,6 +201,7 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
     const followable = follower ? (await store.unfinished()).filter(isFollowable) : [];
     await recorder.failInterrupted((jobs) => leftImages(images, jobs, logger), [...resumable, ...followable]);
     await deliveries?.open();
+    await historyIndex?.open();
     follower?.adopt(followable);
     void reruns.resume(resumable);
   }, logger);
@@ -232,12 +245,33 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
     router.use(
       requireLogin({
         identify,
-        covers: (req) => backends.forwards || backends.matching(req.method, req.path) !== undefined,
+        covers: (req) =>
+          backends.forwards ||
+          backends.matching(req.method, req.path) !== undefined ||
+          (comfyuiUrl !== undefined && isHistoryPath(req.path)),
         withdrawsLogin: !isBackendLogin,
       }),
     );
   }
   router.use(noteDisturbances({ backends: backends.all.map(({ backend }) => backend), recorder }));
+  const comfyuiForwarder = comfyuiAt?.ownForwarder;
+  if (comfyuiUrl && comfyuiForwarder && historyIndex && follower) {
+    const index = historyIndex;
+    const texts = new EntryTexts({ images, logger });
+    router.use(
+      comfyuiRoutes({
+        url: comfyuiUrl,
+        backend: comfyuiAt.backend,
+        forwarder: comfyuiForwarder,
+        history: new MergedHistory({ index, texts, origin: comfyuiUrl.origin, logger }),
+        changes: new HistoryChanges({ index, store, ending: () => follower.ending }),
+        files: new ViewedFiles({ index, images, store }),
+        logger,
+        identify,
+        canAnswer: () => readiness.whenDecided(),
+      }),
+    );
+  }
   router.use(
     trackGeneration({
       ...generation,

@@ -111,6 +111,12 @@ export class ComfyUIFollower {
     return this.#byPrompt.get(promptId)?.job;
   }
 
+  /** The jobs whose history entries have been read, and whose files are being fetched, by what ComfyUI calls them. */
+  get ending(): ReadonlyMap<string, string> {
+    const ending = [...this.#followed.values()].filter(({ isEnding }) => isEnding);
+    return new Map(ending.map(({ promptId, job }) => [promptId, job.id]));
+  }
+
   /** A prompt is in ComfyUI's hands now: somebody has heard it say so. */
   started(promptId: string): void {
     const followed = this.#byPrompt.get(promptId);
