@@ -69,6 +69,7 @@ export function createDemoComfyUI(options: DemoComfyUIOptions = {}): DemoComfyUI
   const dir = options.dir ?? mkdtempSync(join(tmpdir(), 'demo-comfyui-'));
   const files = new ComfyFiles(dir);
   const hub = new SocketHub(state, features(maxBodyBytes));
+  const working = new Set<Promise<void>>();
   let process = startProcess();
   const routes = allRoutes({
     current: () => process,
@@ -82,7 +83,11 @@ export function createDemoComfyUI(options: DemoComfyUIOptions = {}): DemoComfyUI
 
   function startProcess(): ComfyProcess {
     const started = new ComfyProcess({ files, hub, state, generationMs, maxHistory, previews, die: restart });
-    started.work().catch((error: unknown) => console.error('The worker of the demo failed:', error));
+    const work = started
+      .work()
+      .catch((error: unknown) => console.error('The worker of the demo failed:', error))
+      .then(() => void working.delete(work));
+    working.add(work);
     return started;
   }
 
@@ -137,6 +142,7 @@ export function createDemoComfyUI(options: DemoComfyUIOptions = {}): DemoComfyUI
       server.closeAllConnections();
       hub.terminateAll();
       await closed;
+      await Promise.all(working);
       if (options.dir === undefined) rmSync(dir, { recursive: true, force: true });
     },
   };

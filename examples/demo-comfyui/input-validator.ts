@@ -35,11 +35,13 @@ export class InputValidator {
     const known = this.verdicts.get(id);
     if (known) return known;
     const type = NODE_TYPES.get(classOf(this.#workflow, id));
-    if (!type || this.#open.has(id))
-      return this.#fail(id, type ? 'the workflow runs in a circle' : `'${id}'`);
+    if (!type) return this.#fail(id, `'${id}'`);
+    if (this.#open.has(id)) return this.#fail(id, 'the workflow runs in a circle');
     this.#open.add(id);
     const verdict = this.#validateNode(id, type);
     this.#open.delete(id);
+    const failed = this.verdicts.get(id);
+    if (failed) return failed;
     this.verdicts.set(id, verdict);
     return verdict;
   }
@@ -57,7 +59,7 @@ export class InputValidator {
           problems.push(problem('required_input_missing', 'Required input is missing', name, {}, name));
         }
       } else if (isList(value)) {
-        const found = this.#checkLink(name, value, config);
+        const found = this.#checkLink(id, name, value, config);
         if (found.problem) problems.push(found.problem);
         isValid &&= found.isValid;
       } else {
@@ -75,6 +77,7 @@ export class InputValidator {
   }
 
   #checkLink(
+    id: string,
     name: string,
     value: PythonValue,
     config: readonly PythonValue[],
@@ -85,16 +88,15 @@ export class InputValidator {
       const extra = { input_config: config, received_value: value };
       return { isValid: false, problem: problem('bad_linked_input', message, name, extra, name) };
     }
+    if (!this.#workflow.has(link.nodeId)) return this.#fail(id, `'${link.nodeId}'`);
     const received = NODE_TYPES.get(classOf(this.#workflow, link.nodeId))?.outputs[link.slot];
+    if (received === undefined) return this.#fail(id, 'tuple index out of range');
     const expected = config[0] as PythonValue;
-    if (received !== undefined && expected !== '*' && received !== expected) {
+    if (expected !== '*' && received !== expected) {
       const details = `${name}, received_type(${received}) mismatch input_type(${String(expected)})`;
       const extra = { input_config: config, received_type: received, linked_node: value };
       const message = 'Return type mismatch between linked nodes';
       return { isValid: false, problem: problem('return_type_mismatch', message, details, extra, name) };
-    }
-    if (received === undefined && NODE_TYPES.has(classOf(this.#workflow, link.nodeId))) {
-      return this.#fail(link.nodeId, 'tuple index out of range');
     }
     return { isValid: this.validate(link.nodeId).isValid };
   }

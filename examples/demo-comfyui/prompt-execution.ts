@@ -121,6 +121,7 @@ export class PromptExecution {
     return {
       files,
       execution: prompt.execution,
+      ended,
       promptJson: dumpSpaced(prompt.workflow),
       pngInfo: pngInfo instanceof Map ? (pngInfo as PythonDict) : new Map(),
       sample: (sampling: Sampling) => runSampling(sampling, around),

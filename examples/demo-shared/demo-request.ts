@@ -14,8 +14,8 @@ export interface DemoRequest {
 }
 
 /**
- * The request with its body; undefined where the client left before the end of it. A body of more than `maxBytes` is
- * cut off at the piece that went over, and the rest of it is not read.
+ * The request with its body; undefined where the client left before the end of it. Of a body of more than `maxBytes`
+ * no more is kept than the piece that went over; the rest is read and dropped, so that the client can hear of it.
  */
 export async function readRequest(
   req: IncomingMessage,
@@ -25,11 +25,10 @@ export async function readRequest(
   let sizeBytes = 0;
   const isWhole = await new Promise<boolean>((resolve) => {
     req.on('data', (chunk: Buffer) => {
+      if (sizeBytes > maxBytes) return;
       chunks.push(chunk);
       sizeBytes += chunk.length;
-      if (sizeBytes <= maxBytes) return;
-      req.pause();
-      resolve(true);
+      if (sizeBytes > maxBytes) resolve(true);
     });
     req.once('end', () => resolve(true));
     // a client that breaks off is no error of the server

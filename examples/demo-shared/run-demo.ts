@@ -3,6 +3,7 @@ import { pathToFileURL } from 'node:url';
 
 interface Demo {
   listen(port: number, host: string): Promise<string>;
+  close(): Promise<void>;
 }
 
 export interface DemoProgram {
@@ -32,9 +33,12 @@ async function start(program: DemoProgram): Promise<void> {
   const port = readNumber('PORT', program.port);
   const generationMs = readNumber('DEMO_SECONDS', 4) * 1000;
   const host = process.env.HOST || '127.0.0.1';
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(0));
   const demo = program.create(generationMs);
-  const url = await demo.listen(port, host).catch((error: NodeJS.ErrnoException) => {
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => demo.close().finally(() => process.exit(0)));
+  }
+  const url = await demo.listen(port, host).catch(async (error: NodeJS.ErrnoException) => {
+    await demo.close();
     if (error.code !== 'EADDRINUSE') throw error;
     throw new Error(`Port ${port} of ${host} is taken. Stop what listens there, or set PORT to a free one.`);
   });

@@ -34,6 +34,8 @@ export interface Sampling {
 export interface NodeContext {
   readonly files: ComfyFiles;
   readonly execution: DemoExecution;
+  /** Aborted when the server ends; nothing is written any more. */
+  readonly ended: AbortSignal;
   /** The workflow as JSON, for the files that carry it. */
   readonly promptJson: string;
   /** `extra_data.extra_pnginfo`, which goes into PNG files. */

@@ -10,12 +10,13 @@ export interface SaveOptions {
   readonly size?: { readonly width: number; readonly height: number };
 }
 
-/** Writes files under the next free numbers. Resolves to what history says of them. */
+/** Writes files under the next free numbers. Returns what the history says of them. */
 export function saveFiles(
-  { files, execution }: NodeContext,
+  { files, execution, ended }: NodeContext,
   contents: readonly Buffer[],
   { type, prefix, extension, size }: SaveOptions,
 ): PythonValue[] {
+  ended.throwIfAborted();
   const { subfolder, nextName } = files.numbered(type, fillIn(prefix, size));
   return contents.map((bytes, index) => {
     const filename = nextName(extension).replaceAll('%batch_num%', String(index));
