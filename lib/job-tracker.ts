@@ -4,13 +4,9 @@ import express, { type Express, type Request, type Router } from 'express';
 import { addressGroup } from './auth/address-group.js';
 import { isRefusal } from './auth/identity.js';
 import { Throttle } from './auth/throttle.js';
-import { EntryTexts } from './comfyui/entry-texts.js';
 import { ComfyUIFollower } from './comfyui/follower.js';
-import { HistoryChanges } from './comfyui/history-change.js';
-import { HistoryIndex } from './comfyui/history-index.js';
 import { isHistoryPath } from './comfyui/history-paths.js';
-import { MergedHistory } from './comfyui/merged-history.js';
-import { ViewedFiles } from './comfyui/viewed-files.js';
+import { createKeptHistory } from './comfyui/kept-history.js';
 import { createBackends } from './create-backends.js';
 import { Deliveries } from './deliveries.js';
 import { messageOf } from './errors.js';
@@ -126,7 +122,8 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
   const follower =
     comfyuiUrl &&
     new ComfyUIFollower({ url: comfyuiUrl, images, recorder, jobTimeoutMs: resolved.jobTimeoutMs, logger });
-  const historyIndex = comfyuiUrl && new HistoryIndex({ store, events });
+  const keptHistory =
+    comfyuiUrl && follower && createKeptHistory({ url: comfyuiUrl, store, images, events, follower, logger });
   const { enabled, retentionMs, maxBytes, purgeEveryMs } = resolved;
   const settings = new Settings({ folder: dir, enabled, retentionMs, logger });
   const retention = new Retention({
@@ -175,7 +172,7 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
     // Only once the folder is open is it known whether somebody has switched the tracking off.
     canRecord: async () => (await readiness.whenDecided()) && settings.trackingEnabled,
     follow: (job) => {
-      historyIndex?.follow(job.id, job.taskId);
+      keptHistory?.index.follow(job.id, job.taskId);
       follower?.follow(job);
     },
     onClientLost: (job) => resolved.onDisconnect === 'cancel' && canceller.clientLeft(job),
@@ -201,7 +198,7 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
     const followable = follower ? (await store.unfinished()).filter(isFollowable) : [];
     await recorder.failInterrupted((jobs) => leftImages(images, jobs, logger), [...resumable, ...followable]);
     await deliveries?.open();
-    await historyIndex?.open();
+    await keptHistory?.index.open();
     follower?.adopt(followable);
     void reruns.resume(resumable);
   }, logger);
@@ -254,18 +251,13 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
     );
   }
   router.use(noteDisturbances({ backends: backends.all.map(({ backend }) => backend), recorder }));
-  const comfyuiForwarder = comfyuiAt?.ownForwarder;
-  if (comfyuiUrl && comfyuiForwarder && historyIndex && follower) {
-    const index = historyIndex;
-    const texts = new EntryTexts({ images, logger });
+  if (comfyuiUrl && comfyuiAt.ownForwarder && keptHistory) {
     router.use(
       comfyuiRoutes({
+        ...keptHistory,
         url: comfyuiUrl,
         backend: comfyuiAt.backend,
-        forwarder: comfyuiForwarder,
-        history: new MergedHistory({ index, texts, origin: comfyuiUrl.origin, logger }),
-        changes: new HistoryChanges({ index, store, ending: () => follower.ending }),
-        files: new ViewedFiles({ index, images, store }),
+        forwarder: comfyuiAt.ownForwarder,
         logger,
         identify,
         canAnswer: () => readiness.whenDecided(),

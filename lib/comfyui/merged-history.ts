@@ -28,7 +28,7 @@ export interface HistoryAnswer {
 
 export interface MergedHistoryOptions {
   readonly index: HistoryIndex;
-  readonly texts: EntryTexts;
+  readonly texts: Pick<EntryTexts, 'get'>;
   /** What to call ComfyUI's address in messages. */
   readonly origin: string;
   readonly logger: Logger;
@@ -46,7 +46,7 @@ type Live =
  */
 export class MergedHistory {
   readonly #index: HistoryIndex;
-  readonly #texts: EntryTexts;
+  readonly #texts: Pick<EntryTexts, 'get'>;
   readonly #origin: string;
   readonly #logger: Logger;
 
