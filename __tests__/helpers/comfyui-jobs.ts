@@ -14,6 +14,7 @@ export function makeComfyJob(number: number, differences: Partial<Job> = {}): Jo
     prompt_id: promptIdOf(number),
     ticket: `{"prompt_id": "${promptIdOf(number)}", "number": ${number}, "node_errors": {}}`,
     finished_at: job.timestamp + 0.5,
+    bytes: 1_000,
     sidecar: `2026-11-22/${job.id}.json`,
     ...differences,
   };
