@@ -15,7 +15,7 @@ const LEFT_OUT = [
 export interface AskOptions {
   readonly url: URL;
   readonly forwarder: Pick<Forwarder, 'headersFor'>;
-  readonly signal: AbortSignal;
+  readonly signal?: AbortSignal;
 }
 
 /**

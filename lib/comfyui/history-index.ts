@@ -8,6 +8,8 @@ import { type IndexedJob, KeptEntries } from './kept-entries.js';
 
 /** So many jobs are put in order in one go. */
 const PAGE_SIZE = 5_000;
+/** So many copies of one file are enough to try. */
+const MOST_COPIES = 10;
 
 /** A job that has a file, and which of its files that is. */
 export interface KeptFileOf {
@@ -127,17 +129,20 @@ export class HistoryIndex {
   find(file: ComfyUIFile, who: Identity): FileLookup {
     const likely = this.#byFile.get(looseKey(file)) ?? [];
     const key = exactKey(file);
-    const kept: KeptFileOf[] = [];
-    for (const job of likely) {
-      const n = job.files.findIndex((one) => exactKey(one) === key);
-      const path = job.paths[n];
-      if (path !== undefined) kept.unshift({ job, path });
+    const own: KeptFileOf[] = [];
+    let isOthers = false;
+    // A cached file may be one of thousands of jobs.
+    for (let at = likely.length - 1; at >= 0 && own.length < MOST_COPIES; at -= 1) {
+      const job = likely[at] as IndexedJob;
+      const path = job.paths[job.files.findIndex((one) => exactKey(one) === key)];
+      if (path === undefined) continue;
+      if (mayTouch(who, job)) own.push({ job, path });
+      else isOthers = true;
     }
-    if (kept.length > 0) {
-      const own = kept.filter(({ job }) => mayTouch(who, job));
-      return own.length > 0 ? own : 'foreign';
-    }
+    if (own.length > 0) return own;
+    if (isOthers) return 'foreign';
     if (who.isAdmin) return 'unknown';
+    // Under this very name it is nobody's, but some systems may take it for the name of another one.
     return leadsOut(file) || likely.some((job) => !mayTouch(who, job)) ? 'foreign' : 'unknown';
   }
 

@@ -101,18 +101,13 @@ function changeHistory(options: ComfyUIRoutesOptions): Step {
       answerError(res, 413, `Expected a body of at most ${MAX_BODY_BYTES} bytes, got a larger one`);
       return;
     }
-    // Once ComfyUI has been asked, what it does is to be done here, too, whether or not the client waits for it.
-    const signal = new AbortController().signal;
+    // What ComfyUI then does is to be done here, too, whether or not the client waits for it: there is no signal.
     const answer = await options.changes.apply(body, who, (sent) =>
-      askAs(
-        req,
-        { ...options, signal },
-        {
-          method: 'POST',
-          body: sent,
-          ...(sent !== body && { headers: { 'content-type': 'application/json' } }),
-        },
-      ),
+      askAs(req, options, {
+        method: 'POST',
+        body: sent,
+        ...(sent !== body && { headers: { 'content-type': 'application/json' } }),
+      }),
     );
     sendAnswer(res, answer);
   };
