@@ -13,7 +13,15 @@ const floors: readonly (readonly string[])[] = [
   ['json/', 'disk/', 'option-checks.ts'],
   ['http/', 'images/', 'stores/', 'auth/'],
   ['backends/', 'environment.ts', 'job-events.ts', 'job-queue.ts', 'readiness.ts', 'settings.ts'],
-  ['options.ts', 'running-job.ts', 'gateway-backends.ts', 'jobs.ts', 'job-json.ts', 'left-images.ts'],
+  [
+    'options.ts',
+    'running-job.ts',
+    'gateway-backends.ts',
+    'waiting-jobs.ts',
+    'jobs.ts',
+    'job-json.ts',
+    'left-images.ts',
+  ],
   ['job-recorder.ts', 'health.ts', 'deliveries.ts', 'create-backends.ts'],
   [
     ...[
@@ -23,7 +31,7 @@ const floors: readonly (readonly string[])[] = [
       'job-canceller.ts',
       'queue-full.ts',
     ],
-    ...['request-keeping.ts', 'retention/', 'comfyui/'],
+    ...['request-keeping.ts', 'retention/', 'comfyui/', 'live/'],
   ],
   ['generation.ts'],
   ['reruns.ts', 'caller.ts', 'logins.ts'],

@@ -1,19 +1,30 @@
-/** The standalone gateway in front of a demo Automatic1111 that needs no GPU: `npm run demo`. */
+/** The standalone gateway in front of a demo Automatic1111 and a demo ComfyUI, which need no GPU: `npm run demo`. */
 import { createDemoA1111 } from './demo-backend.js';
+import { createDemoComfyUI } from './demo-comfyui.js';
 import { startStandalone, stopOnSignals } from './standalone.js';
 
-const backend = createDemoA1111();
+const a1111 = createDemoA1111();
+const comfyui = createDemoComfyUI();
+const closeBackends = async () => {
+  await Promise.all([a1111.close(), comfyui.close()]);
+};
 try {
-  const backendUrl = await backend.listen(0, '127.0.0.1');
+  const [a1111Url, comfyuiUrl] = await Promise.all([a1111.listen(), comfyui.listen()]);
   const dir = process.env.TRACKER_DIR || './demo-data';
-  const gateway = await startStandalone({ ...process.env, A1111_URL: backendUrl, TRACKER_DIR: dir });
+  const gateway = await startStandalone({
+    ...process.env,
+    A1111_URL: a1111Url,
+    COMFYUI_URL: comfyuiUrl,
+    TRACKER_DIR: dir,
+  });
   stopOnSignals(async () => {
     await gateway.stop();
-    await backend.close();
+    await closeBackends();
   });
   const { url } = gateway;
   console.log(`
-sd-job-tracker listens on ${url}, in front of a demo Automatic1111 (${backendUrl}).
+sd-job-tracker listens on ${url}, in front of a demo Automatic1111 (${a1111Url})
+and a demo ComfyUI (${comfyuiUrl}).
 
 In another terminal, make a picture. It takes four seconds, but the head with its X-Job-ID is there at once:
 
@@ -29,10 +40,15 @@ Get a picture back, with its X-Job-ID in place of ID:
   curl -sS '${url}/sdapi/v1/job/ID?images=url'
   curl -sS -o picture.png ${url}/sdapi/v1/job/ID/images/0
 
+The same with ComfyUI, whose history is still there when it has been restarted:
+
+  curl -sS -D - ${url}/prompt -d @examples/demo-workflow.json
+  curl -sS ${url}/history
+
 All of it is kept in ${dir}, and is still there the next time. Ctrl-C here stops the gateway and the demo.
 `);
 } catch (error) {
   console.error(error instanceof Error ? error.message : error);
-  await backend.close();
+  await closeBackends();
   process.exit(1);
 }

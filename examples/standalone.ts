@@ -1,16 +1,17 @@
 /**
- * A gateway of its own in front of Automatic1111, set up by environment variables: `npm start`.
+ * A gateway of its own in front of Automatic1111, ComfyUI or both, set up by environment variables: `npm start`.
  *
  * | variable              | default                 |                                                                |
  * | --------------------- | ----------------------- | -------------------------------------------------------------- |
  * | `A1111_URL`           | `http://127.0.0.1:7860` | where Automatic1111 (or Forge, SD.Next) runs, with `--api`      |
+ * | `COMFYUI_URL`         | none                    | where ComfyUI runs; alone, there is no Automatic1111            |
  * | `HOST`, `PORT`        | `127.0.0.1`, `8080`     | where the gateway listens; port 0 for any that is free          |
  * | `TRACKER_DIR`         | `./job-tracker`         | holds jobs.json and the images                                  |
  * | `TRACKER_AUTH`        | none                    | who may come in: `name:password,name2:password2`, or `backend`  |
  * | `TRACKER_ADMINS`      | the one, if it is one   | who sees everyone's jobs, changes settings and purges           |
  * | `TRACKER_ENABLED`     | `true`                  | whether generations are tracked                                 |
  * | `TRACKER_RETENTION`   | `0`, for ever           | for how many days jobs are kept                                 |
- * | `TRACKER_CONCURRENCY` | `1`                     | generations that the backend gets at a time                     |
+ * | `TRACKER_CONCURRENCY` | `1`                     | generations that Automatic1111 gets at a time                   |
  * | `TRACKER_TRUST_PROXY` | off                     | Express's `trust proxy`: `true`, a number of hops, or addresses |
  * | `TRACKER_HOSTS`       | none                    | further names under which browsers may call it, with commas     |
  * | `TRACKER_CORS`        | none                    | origins whose pages may call it, with commas; `*` for all       |
@@ -40,7 +41,7 @@ export interface StandaloneOptions {
 export interface Standalone {
   /** Where it listens, `http://127.0.0.1:8080`. */
   readonly url: string;
-  /** The backend's address, without a password. */
+  /** The backends' addresses, without passwords: `http://127.0.0.1:7860`, with ` and ` between two. */
   readonly backendUrl: string;
   /**
    * Stops accepting, lets what runs end within 30 s, breaks off the rest, and frees the folder. Rejects where records could
@@ -103,7 +104,9 @@ export async function startStandalone(
   let stopping: Promise<void> | undefined;
   return {
     url: urlOf(server, settings),
-    backendUrl: settings.a1111Url.origin + settings.a1111Url.pathname.replace(/\/$/, ''),
+    backendUrl: [settings.a1111Url, settings.comfyuiUrl]
+      .flatMap((one) => (one ? addressOf(one) : []))
+      .join(' and '),
     stop() {
       stopping ??= stop();
       return stopping;
@@ -125,7 +128,8 @@ async function within(timeMs: number, promise: Promise<void>): Promise<boolean> 
 }
 
 /** Rejects where the folder cannot be had: a gateway that keeps nothing is of no use. */
-async function openTracker({ a1111Url, dir }: Settings, env: NodeJS.ProcessEnv): Promise<JobTracker> {
+async function openTracker(settings: Settings, env: NodeJS.ProcessEnv): Promise<JobTracker> {
+  const { a1111Url, comfyuiUrl, dir } = settings;
   const heldBack: string[] = [];
   let isOpen = false;
   const say = (how: 'warn' | 'error', parts: unknown[]) => console[how]('[sd-job-tracker]', ...parts);
@@ -136,9 +140,10 @@ async function openTracker({ a1111Url, dir }: Settings, env: NodeJS.ProcessEnv):
     error: (...parts) => (isOpen ? say('error', parts) : heldBack.push(parts.join(' '))),
   };
   const tracker = jobTracker({
-    a1111: a1111Url,
     logger,
     env,
+    ...(a1111Url && { a1111: a1111Url }),
+    ...(comfyuiUrl && { comfyui: comfyuiUrl }),
     ...(dir !== undefined && { dir }),
   });
   try {
@@ -177,6 +182,10 @@ function listen(server: Server, { host, port }: Settings): Promise<void> {
       resolve();
     });
   });
+}
+
+function addressOf({ origin, pathname }: URL): string {
+  return origin + pathname.replace(/\/$/, '');
 }
 
 function urlOf(server: Server, { host }: Settings): string {

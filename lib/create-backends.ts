@@ -8,10 +8,15 @@ import { Forwarder } from './http/forward.js';
 import { JobQueue } from './job-queue.js';
 import type { ResolvedOptions } from './options.js';
 
-/** The backends that the options name; with none of them Automatic1111, to which the host forwards. */
+/**
+ * The backends that the options name; with none of them Automatic1111, to which the host forwards.
+ *
+ * @param onMoved called when the positions of jobs that wait have changed.
+ */
 export function createBackends(
   options: ResolvedOptions,
   { required }: Pick<Authenticator, 'required'>,
+  onMoved: () => void,
 ): GatewayBackends {
   const { concurrency, maxQueue, auth } = options;
   const create = (backend: Backend, url: URL | undefined, queue: JobQueue): GatewayBackend => {
@@ -28,7 +33,9 @@ export function createBackends(
   const all: GatewayBackend[] = [];
   // Without its address it is behind the host's handler, if anywhere.
   if (options.a1111 || !options.forward) {
-    all.push(create(automatic1111, options.a1111, new JobQueue(concurrency, { maxWaiting: maxQueue })));
+    all.push(
+      create(automatic1111, options.a1111, new JobQueue(concurrency, { maxWaiting: maxQueue, onMoved })),
+    );
   }
   // Without its address its jobs could not be followed. It queues by itself.
   if (options.comfyui) {

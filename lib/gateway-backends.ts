@@ -56,6 +56,11 @@ export class GatewayBackends {
     return undefined;
   }
 
+  /** The jobs that wait, by id, each with its position. */
+  get positions(): [id: string, position: number][] {
+    return this.all.flatMap(({ queue }) => [...queue.positions]);
+  }
+
   /** How many jobs are at a backend, and how many wait for that. */
   get counts(): { readonly running: number; readonly waiting: number } {
     const counts = this.all.map(({ queue }) => queue.counts);

@@ -319,9 +319,8 @@ export class Generation {
       'Retry-After': String(ASK_AGAIN_SECONDS),
       'Preference-Applied': 'respond-async',
     };
-    const body = Buffer.from(
-      JSON.stringify(jobJson(job, mountPath, this.#origin.at.queue.positionOf(job.id))),
-    );
+    const state = { queuePosition: this.#origin.at.queue.positionOf(job.id) };
+    const body = Buffer.from(JSON.stringify(jobJson(job, mountPath, state)));
     return this.#answer.response.dismiss(202, headers, body);
   }
 

@@ -2,7 +2,16 @@ export type { UserFunction } from './auth/identity.js';
 export type { LoginFunction } from './auth/login-check.js';
 export { JobTrackerError, type JobTrackerErrorCode } from './errors.js';
 export type { ImageStore, ImageWriter, StoredFile } from './images/image-store.js';
-export type { BackendName, Job, JobChange, JobError, JobErrorCode, JobStatus, RequestFields } from './job.js';
+export type {
+  BackendName,
+  Job,
+  JobChange,
+  JobError,
+  JobErrorCode,
+  JobProgress,
+  JobStatus,
+  RequestFields,
+} from './job.js';
 export type { JobEventMap, JobEvents } from './job-events.js';
 export { type JobTracker, jobTracker } from './job-tracker.js';
 export type { Jobs } from './jobs.js';

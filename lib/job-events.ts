@@ -1,5 +1,5 @@
 import { EventEmitter } from 'node:events';
-import type { Job } from './job.js';
+import type { Job, JobProgress } from './job.js';
 import type { Logger } from './logger.js';
 
 /** What happens to jobs, each event with the job as it is then. */
@@ -8,6 +8,11 @@ export interface JobEventMap {
   created: [job: Job];
   /** A job's status has changed; also at its end, before `completed` or `failed`. */
   status: [job: Job];
+  /**
+   * A job that is Processing has come further; at most four times a second for each. A backend that has to be asked is
+   * asked only while somebody listens to this, or has a stream of events open.
+   */
+  progress: [job: Job, progress: JobProgress];
   completed: [job: Job];
   failed: [job: Job];
   /** A job has been forgotten, with its images. */
@@ -16,12 +21,15 @@ export interface JobEventMap {
 
 export type JobEvents = EventEmitter<JobEventMap>;
 
+/** The events that tell of a job's record. */
+export type RecordEvent = Exclude<keyof JobEventMap, 'progress'>;
+
 export function createJobEvents(): JobEvents {
   return new EventEmitter<JobEventMap>();
 }
 
 /** Tells an event; a listener of the host's that throws is the log's affair and nobody else's. */
-export function tell(events: JobEvents, name: keyof JobEventMap, job: Job, logger: Logger): void {
+export function tell(events: JobEvents, name: RecordEvent, job: Job, logger: Logger): void {
   try {
     events.emit(name, job);
   } catch (error) {

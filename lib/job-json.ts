@@ -10,6 +10,7 @@ const SHOWN = [
   'output_paths',
   'backend',
   'path',
+  'prompt_id',
   'user',
   'request',
   'started_at',
@@ -17,7 +18,6 @@ const SHOWN = [
   'error',
   'disturbed_by',
   'retry_of',
-  'prompt_id',
   'bytes',
 ] as const satisfies readonly (keyof Job)[];
 
@@ -26,7 +26,15 @@ export type JobJson = Pick<Job, (typeof SHOWN)[number]> & {
   readonly image_urls: readonly string[];
   /** 1 for the next to be let in. */
   readonly queue_position?: number;
+  /** From 0 to 1, while the job is Processing and somebody has looked. */
+  readonly progress?: number;
 };
+
+/** What is known of a job beside its record. */
+export interface JobState {
+  readonly queuePosition?: number | undefined;
+  readonly progress?: number | undefined;
+}
 
 /**
  * A record may hold more than is anybody's business, and in a jobs.json that somebody has edited, anything: only what is
@@ -34,7 +42,7 @@ export type JobJson = Pick<Job, (typeof SHOWN)[number]> & {
  *
  * @param mountPath the path below which the host mounted the tracker, `''` for the root.
  */
-export function jobJson(job: Job, mountPath: string, queuePosition?: number): JobJson {
+export function jobJson(job: Job, mountPath: string, { queuePosition, progress }: JobState = {}): JobJson {
   const shown = Object.fromEntries(
     SHOWN.filter((name) => job[name] !== undefined).map((name) => [name, job[name]]),
   );
@@ -42,6 +50,7 @@ export function jobJson(job: Job, mountPath: string, queuePosition?: number): Jo
     ...(shown as Pick<Job, (typeof SHOWN)[number]>),
     image_urls: job.output_paths.map((_path, n) => `${jobUrl(job.id, mountPath)}/images/${n}`),
     ...(queuePosition !== undefined && { queue_position: queuePosition }),
+    ...(progress !== undefined && job.status === 'Processing' && { progress }),
   };
 }
 

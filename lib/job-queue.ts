@@ -20,6 +20,8 @@ export interface JobQueueOptions {
   readonly maxWaiting?: number;
   /** The time in milliseconds. Default: that of a clock that nobody sets. */
   readonly now?: () => number;
+  /** Called when positions may have changed. It must not throw. */
+  readonly onMoved?: () => void;
 }
 
 /** So many of the last jobs tell how long one takes. */
@@ -40,6 +42,7 @@ export class JobQueue {
   readonly #concurrency: number;
   readonly #maxWaiting: number;
   readonly #now: () => number;
+  readonly #onMoved: () => void;
   /** Those without a slot, in the order in which they came. */
   readonly #places: Place[] = [];
   #running = 0;
@@ -51,6 +54,7 @@ export class JobQueue {
     this.#concurrency = concurrency;
     this.#maxWaiting = options.maxWaiting ?? Number.POSITIVE_INFINITY;
     this.#now = options.now ?? (() => performance.now());
+    this.#onMoved = options.onMoved ?? (() => {});
   }
 
   /** A place at the end of the queue; undefined where as many wait as may. */
@@ -68,6 +72,13 @@ export class JobQueue {
   positionOf(id: string): number | undefined {
     const index = this.#places.findIndex((place) => place.id === id);
     return index === -1 ? undefined : index + 1;
+  }
+
+  /** The positions of all that wait, by id, the next to be let in first. */
+  get positions(): ReadonlyMap<string, number> {
+    const positions = new Map<string, number>();
+    for (const [index, { id }] of this.#places.entries()) if (id !== undefined) positions.set(id, index + 1);
+    return positions;
   }
 
   /** How many jobs wait for a slot, and how many have one. */
@@ -142,11 +153,12 @@ export class JobQueue {
     while (this.#pauses === 0 && this.#running < this.#concurrency) {
       const index = this.#places.findIndex(({ state }) => state === 'waiting');
       const [next] = index === -1 ? [] : this.#places.splice(index, 1);
-      if (!next) return;
+      if (!next) break;
       next.state = 'running';
       next.grantedMs = this.#now();
       this.#running += 1;
       next.resolve();
     }
+    this.#onMoved();
   }
 }

@@ -7,7 +7,7 @@ import {
   type RequestFields,
   unixSeconds,
 } from './job.js';
-import { type JobEventMap, type JobEvents, tell } from './job-events.js';
+import { type JobEvents, type RecordEvent, tell } from './job-events.js';
 import type { Logger } from './logger.js';
 import { RunningJob } from './running-job.js';
 import type { JobStore } from './stores/job-store.js';
@@ -288,7 +288,7 @@ export class JobRecorder {
     this.#storeFails = true;
   }
 
-  #tell(name: keyof JobEventMap, job: Job): void {
+  #tell(name: RecordEvent, job: Job): void {
     tell(this.#events, name, job, this.#logger);
   }
 }

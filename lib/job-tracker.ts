@@ -22,6 +22,7 @@ import { generateJobId } from './job-id.js';
 import { JobRecorder } from './job-recorder.js';
 import { createJobs, type Jobs } from './jobs.js';
 import { leftImages } from './left-images.js';
+import { createLive } from './live/live.js';
 import { createAuthenticator, isKnown } from './logins.js';
 import { noteDisturbances } from './note-disturbances.js';
 import { duration, retention as retentionTime } from './option-checks.js';
@@ -39,6 +40,7 @@ import { Settings } from './settings.js';
 import { KeptRequests } from './stores/kept-requests.js';
 import { LowdbJobStore } from './stores/lowdb-job-store.js';
 import { trackGeneration } from './track-generation.js';
+import { WaitingJobs } from './waiting-jobs.js';
 
 /** Ids are too many to be guessed; who tries all the same is slowed down. */
 const UNKNOWN_IDS = { limit: 100, windowMs: 60_000 };
@@ -109,7 +111,7 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
   const resolved = resolveOptions(options);
   const { logger, dir, a1111 } = resolved;
   const authenticator = createAuthenticator(resolved);
-  const backends = createBackends(resolved, authenticator);
+  const backends = createBackends(resolved, authenticator, () => live.streams.queueMoved());
   const store = resolved.store ?? new LowdbJobStore({ folder: dir, logger });
   const images = resolved.images ?? new FileImageStore({ folder: join(dir, 'output'), logger });
   const events = createJobEvents();
@@ -121,9 +123,18 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
   const comfyuiUrl = comfyuiAt?.url;
   const follower =
     comfyuiUrl &&
-    new ComfyUIFollower({ url: comfyuiUrl, images, recorder, jobTimeoutMs: resolved.jobTimeoutMs, logger });
+    new ComfyUIFollower({
+      url: comfyuiUrl,
+      images,
+      recorder,
+      jobTimeoutMs: resolved.jobTimeoutMs,
+      logger,
+      onMoved: () => live.streams.queueMoved(),
+    });
   const keptHistory =
     comfyuiUrl && follower && createKeptHistory({ url: comfyuiUrl, store, images, events, follower, logger });
+  const waiting = new WaitingJobs([backends, ...(follower ? [follower] : [])]);
+  const live = createLive({ events, queue: waiting, jobs: kept, recorder, backends: backends.all, logger });
   const { enabled, retentionMs, maxBytes, purgeEveryMs } = resolved;
   const settings = new Settings({ folder: dir, enabled, retentionMs, logger });
   const retention = new Retention({
@@ -223,10 +234,11 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
     jobRoutes({
       jobs: kept,
       images,
-      queuePosition: (id) => backends.positionOf(id) ?? follower?.positionOf(id),
+      stateOf: live.stateOf,
       canceller,
       ends,
       reruns,
+      live: live.streams,
       // Who has logged in shares no count with others of the same address.
       unknownIds: new Throttle({
         ...UNKNOWN_IDS,
@@ -308,6 +320,7 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
         await follower?.close();
         await recorder.idle();
         await ends.close();
+        live.close();
         await retention.close();
         await store.close();
       })();

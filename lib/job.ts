@@ -57,6 +57,8 @@ export interface Job {
   readonly backend: BackendName;
   /** The request's path below the mount, without its query: `/sdapi/v1/txt2img`. */
   readonly path: string;
+  /** ComfyUI's own id of the job: what it answered to `POST /prompt`. */
+  readonly prompt_id?: string;
   /** Who made the job, where somebody had logged in. */
   readonly user?: string;
   readonly request?: RequestFields;
@@ -84,8 +86,6 @@ export interface Job {
   readonly disturbed_by?: 'interrupt' | 'skip';
   /** The id of the failed job that this one is another try of. */
   readonly retry_of?: string;
-  /** What ComfyUI calls the job: its answer to `POST /prompt` says so. */
-  readonly prompt_id?: string;
   /** ComfyUI's answer to `POST /prompt`, byte for byte. */
   readonly ticket?: string;
   /** What ComfyUI calls each of `output_paths`, in their order. */
@@ -103,11 +103,25 @@ export interface ComfyUIFile {
   readonly type: string;
 }
 
+/** How far a job has come at its backend. What the backend does not tell is absent. */
+export interface JobProgress {
+  /** From 0 to 1. */
+  readonly progress: number;
+  /** How many of the `steps` are done. */
+  readonly step?: number;
+  readonly steps?: number;
+  /** Seconds until the end, as the backend reckons. */
+  readonly eta_seconds?: number;
+  /** What the backend says of it, for people. */
+  readonly text?: string;
+}
+
 /** A change to a job; its id, and what was known when it was made, never change. */
 export type JobChange = Partial<
   Pick<
     Job,
     | 'status'
+    | 'prompt_id'
     | 'output_paths'
     | 'started_at'
     | 'finished_at'
@@ -116,7 +130,6 @@ export type JobChange = Partial<
     | 'bytes'
     | 'delivered'
     | 'disturbed_by'
-    | 'prompt_id'
     | 'ticket'
     | 'comfyui_files'
     | 'history_deleted'

@@ -4,6 +4,7 @@ import { readSettings } from '../../examples/standalone/settings.js';
 test('everything has a default, and an empty variable counts as absent', () => {
   const defaults = {
     a1111Url: new URL('http://127.0.0.1:7860'),
+    comfyuiUrl: undefined,
     host: '127.0.0.1',
     port: 8080,
     dir: undefined,
@@ -117,7 +118,16 @@ test.each(['0.0.0.0', '::', '192.168.0.5', 'gateway.lan', '128.0.0.1'])(
   },
 );
 
-test('COMFYUI_URL is refused as long as it would do nothing', () => {
-  const refusal = 'COMFYUI_URL is set, but this version does not have its function yet: unset it';
-  expect(() => readSettings({ COMFYUI_URL: 'http://127.0.0.1:8188' })).toThrow(new Error(refusal));
+test.each([
+  [{ COMFYUI_URL: 'http://gpu:8188' }, undefined, 'http://gpu:8188/'],
+  [{ COMFYUI_URL: 'http://gpu:8188', A1111_URL: 'http://gpu:7860' }, 'http://gpu:7860/', 'http://gpu:8188/'],
+  [{ COMFYUI_URL: ' ' }, 'http://127.0.0.1:7860/', undefined],
+])('%j: which backends there are', (env, a1111, comfyui) => {
+  const { a1111Url, comfyuiUrl } = readSettings(env);
+  expect([a1111Url?.href, comfyuiUrl?.href]).toEqual([a1111, comfyui]);
+});
+
+test('COMFYUI_URL has to be an address', () => {
+  const refusal = 'Expected COMFYUI_URL to be an address such as "http://127.0.0.1:8188", got "gpu:8188"';
+  expect(() => readSettings({ COMFYUI_URL: 'gpu:8188' })).toThrow(new Error(refusal));
 });

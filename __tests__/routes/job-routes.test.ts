@@ -154,7 +154,11 @@ describe('the list', () => {
     await kept.keepJob(1, { status: 'Completed', ip: '192.0.2.1' });
     await kept.keepJob(2, { status: 'Failed', ip: '192.0.2.2', error: { code: 'empty', message: 'none' } });
     await kept.keepJob(3, { status: 'Pending', ip: '192.0.2.1', backend: 'comfyui', path: '/prompt' });
-    await kept.keepJob(4, { status: 'Processing', ip: '::1' });
+    await kept.keepJob(4, {
+      status: 'Processing',
+      ip: '::1',
+      prompt_id: '00000000-0000-4000-8000-000000000004',
+    });
   });
 
   const time = 1_790_000_000;
@@ -175,6 +179,14 @@ describe('the list', () => {
     [`?after=${time + 2}`, [4, 3]],
     [`?after=${time + 4}`, []],
     ['?after=0', [4, 3, 2, 1]],
+    [`?until=${time + 2}`, [2, 1]],
+    [`?after=${time + 1}&until=${time + 3}`, [3, 2]],
+    ['?q=LIGHTHOUSE,+variation+3', [3]],
+    ['?q=house%2C', [4, 3, 2, 1]],
+    ['?q=.', []],
+    ['?prompt_id=00000000-0000-4000-8000-000000000004', [4]],
+    ['?prompt_id=2', []],
+    ['?q=&prompt_id=&until=', [4, 3, 2, 1]],
     ['?limit=2', [4, 3]],
     ['?limit=1000', [4, 3, 2, 1]],
     ['?limit=', [4, 3, 2, 1]],
@@ -246,6 +258,9 @@ describe('the list', () => {
     ['limit=1&limit=2', '`limit` to be given once', '["1","2"]'],
     ['after=abc', '`after` to be a whole number from 0', '"abc"'],
     ['after=-1', '`after` to be a whole number from 0', '"-1"'],
+    ['until=abc', '`until` to be a whole number from 0', '"abc"'],
+    ['q=a&q=b', '`q` to be given once', '["a","b"]'],
+    ['prompt_id=a&prompt_id=b', '`prompt_id` to be given once', '["a","b"]'],
     ['after=1.5', '`after` to be a whole number from 0', '"1.5"'],
     ['after=1&after=1', '`after` to be given once', '["1","1"]'],
     ['status=Done', '`status` to be one of Pending, Processing, Completed, Failed', '"Done"'],

@@ -195,6 +195,7 @@ export function jobStoreContract(name: string, makePlace: () => Promise<Place>):
           ip: n % 2 === 0 ? '192.0.2.2' : '192.0.2.1',
           status: statuses[n % 4] ?? 'Pending',
           backend: n % 3 === 0 ? 'comfyui' : 'a1111',
+          ...(n % 5 === 0 && { prompt: `A LIGHTHOUSE (100% “ÄRGER”), no ${n}` }),
         });
         await insertMany(24, differences);
         const all = Array.from({ length: 24 }, (_, n) => makeJob(n + 1, differences(n + 1))).reverse();
@@ -204,6 +205,16 @@ export function jobStoreContract(name: string, makePlace: () => Promise<Place>):
           [{ status: 'Failed' }, (job) => job.status === 'Failed'],
           [{ backend: 'comfyui' }, (job) => job.backend === 'comfyui'],
           [{ after: timestamp }, (job) => job.timestamp > timestamp],
+          [{ until: timestamp }, (job) => job.timestamp <= timestamp],
+          [{ after: timestamp, until: timestamp + 1 }, (job) => job.timestamp === timestamp + 1],
+          [{ text: 'LightHouse' }, () => true],
+          [{ text: '(100% “ärger”)' }, (job) => job.prompt.includes('ÄRGER')],
+          [{ text: 'variation 1' }, (job) => job.prompt.includes('variation 1')],
+          [{ text: '.*' }, () => false],
+          [
+            { text: 'ärger', ip: '192.0.2.2' },
+            (job) => job.prompt.includes('ÄRGER') && job.ip === '192.0.2.2',
+          ],
           [{ ip: '192.0.2.9' }, () => false],
           [
             { ip: '192.0.2.1', status: 'Failed', backend: 'comfyui', after: timestamp },
@@ -314,12 +325,77 @@ export function jobStoreContract(name: string, makePlace: () => Promise<Place>):
         expect(page.total).toBe(ids.length);
       });
 
+      test('page by page, also while they come and go, and with other filters', async () => {
+        await expect(idsOf({ user: 'alice', limit: 2 })).resolves.toEqual(['Job00007', 'Job00004']);
+        await store.remove('Job00007');
+        await store.insert(makeJob(10, { user: 'alice', status: 'Failed' }));
+        await expect(store.list({ user: 'alice', limit: 1, before: 'Job00010' })).resolves.toMatchObject({
+          jobs: [{ id: 'Job00004' }],
+          total: 3,
+        });
+        await expect(idsOf({ user: 'alice', status: 'Failed' })).resolves.toEqual(['Job00010']);
+        await expect(idsOf({ user: 'alice', text: 'VARIATION 4' })).resolves.toEqual(['Job00004']);
+        for (const id of ['Job00010', 'Job00004', 'Job00001']) await store.remove(id);
+        await expect(store.list({ user: 'alice', limit: 5 })).resolves.toEqual({ jobs: [], total: 0 });
+        await store.insert(makeJob(1, { user: 'alice' }));
+        await reopen();
+        await expect(store.list({ user: 'alice', limit: 5 })).resolves.toMatchObject({
+          jobs: [{ id: 'Job00001' }],
+          total: 1,
+        });
+      });
+
       test('another’s job tells nothing as `before`', async () => {
         await expect(idsOf({ user: 'alice', before: 'Job00004' })).resolves.toEqual(['Job00001']);
         for (const before of ['Job00005', 'Job00006', 'Unknown1']) {
           const page = await store.list({ user: 'alice', before, limit: 1000 });
           expect(page).toEqual({ jobs: [], total: 3 });
         }
+      });
+    });
+
+    describe('jobs by the backend’s own id', () => {
+      const found = async (query: Partial<JobQuery>) => {
+        const page = await store.list({ limit: 1000, ...query });
+        expect(page.total).toBe(page.jobs.length);
+        return page.jobs.map(({ id }) => id);
+      };
+
+      test('are found from the moment on when it is known, until they are removed', async () => {
+        await insertMany(3, (n) => (n === 3 ? { prompt_id: 'three' } : {}));
+        await expect(found({ prompt_id: 'three' })).resolves.toEqual([makeJob(3).id]);
+        await expect(found({ prompt_id: 'two' })).resolves.toEqual([]);
+        await store.update(makeJob(2).id, { prompt_id: 'two' });
+        await store.update(makeJob(2).id, { status: 'Processing' });
+        await expect(found({ prompt_id: 'two' })).resolves.toEqual([makeJob(2).id]);
+        await reopen();
+        await expect(found({ prompt_id: 'two' })).resolves.toEqual([makeJob(2).id]);
+        await store.update(makeJob(2).id, { prompt_id: 'another' });
+        await expect(found({ prompt_id: 'two' })).resolves.toEqual([]);
+        await expect(found({ prompt_id: 'another' })).resolves.toEqual([makeJob(2).id]);
+        await store.remove(makeJob(2).id);
+        await expect(found({ prompt_id: 'another' })).resolves.toEqual([]);
+      });
+
+      test('may be several, newest first; the other filters hold as well', async () => {
+        await insertMany(4, (n) => ({ user: n % 2 === 0 ? 'alice' : 'bob' }));
+        for (const n of [3, 2, 4]) await store.update(makeJob(n).id, { prompt_id: 'same' });
+        await expect(found({ prompt_id: 'same' })).resolves.toEqual([4, 3, 2].map((n) => makeJob(n).id));
+        await expect(found({ prompt_id: 'same', user: 'alice' })).resolves.toEqual(
+          [4, 2].map((n) => makeJob(n).id),
+        );
+        const page = await store.list({ prompt_id: 'same', before: makeJob(4).id, limit: 1 });
+        expect(page).toMatchObject({ jobs: [{ id: makeJob(3).id }], total: 3 });
+        await store.remove(makeJob(2).id);
+        await store.remove(makeJob(4).id);
+        await expect(found({ prompt_id: 'same', user: 'alice' })).resolves.toEqual([]);
+        await expect(found({ prompt_id: 'same', status: 'Failed' })).resolves.toEqual([]);
+      });
+
+      test.each(['__proto__', 'constructor', ''])('%j is an id like any other', async (id) => {
+        await expect(found({ prompt_id: id })).resolves.toEqual([]);
+        await store.insert(makeJob(1, { prompt_id: id }));
+        await expect(found({ prompt_id: id })).resolves.toEqual([makeJob(1).id]);
       });
     });
 

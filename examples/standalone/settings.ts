@@ -2,7 +2,9 @@ import { isIP } from 'node:net';
 
 /** What the environment says, checked. */
 export interface Settings {
-  readonly a1111Url: URL;
+  /** Where Automatic1111 runs; undefined where only ComfyUI does. */
+  readonly a1111Url: URL | undefined;
+  readonly comfyuiUrl: URL | undefined;
   readonly host: string;
   readonly port: number;
   readonly dir: string | undefined;
@@ -14,9 +16,6 @@ export interface Settings {
   readonly corsOrigins: string[] | '*' | undefined;
 }
 
-/** Variables whose function is not there yet. They are refused, because to ignore them could be dangerous. */
-const NOT_YET = ['COMFYUI_URL'];
-
 /**
  * Reads the settings. An empty variable counts as absent.
  *
@@ -24,10 +23,6 @@ const NOT_YET = ['COMFYUI_URL'];
  */
 export function readSettings(env: NodeJS.ProcessEnv): Settings {
   const value = (name: string) => env[name]?.trim() || undefined;
-  const refused = NOT_YET.find((name) => value(name) !== undefined);
-  if (refused) {
-    throw new Error(`${refused} is set, but this version does not have its function yet: unset it`);
-  }
   const host = withoutBrackets(value('HOST') ?? '127.0.0.1');
   const open = value('TRACKER_OPEN');
   if (open !== undefined && open !== '1' && open !== '0') throw invalid('TRACKER_OPEN', '1 or 0', open);
@@ -38,8 +33,11 @@ export function readSettings(env: NodeJS.ProcessEnv): Settings {
         'set TRACKER_AUTH=name:password, or TRACKER_OPEN=1 if that is wanted',
     );
   }
+  const comfyui = value('COMFYUI_URL');
+  const a1111 = value('A1111_URL') ?? (comfyui === undefined ? 'http://127.0.0.1:7860' : undefined);
   return {
-    a1111Url: backendUrl('A1111_URL', value('A1111_URL') ?? 'http://127.0.0.1:7860'),
+    a1111Url: a1111 === undefined ? undefined : backendUrl('A1111_URL', a1111, 7860),
+    comfyuiUrl: comfyui === undefined ? undefined : backendUrl('COMFYUI_URL', comfyui, 8188),
     host,
     port: wholeNumber('PORT', value('PORT'), 0, 65_535) ?? 8080,
     dir: value('TRACKER_DIR'),
@@ -60,11 +58,11 @@ function withoutBrackets(host: string): string {
   return host.replace(/^\[(.*)\]$/, '$1');
 }
 
-function backendUrl(name: string, text: string): URL {
+function backendUrl(name: string, text: string, port: number): URL {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (!url || !/^https?:$/.test(url.protocol) || url.search || url.hash) {
     // It may hold a password.
-    throw invalid(name, 'an address such as "http://127.0.0.1:7860"', text.replace(/\/\/[^/]*@/, '//…@'));
+    throw invalid(name, `an address such as "http://127.0.0.1:${port}"`, text.replace(/\/\/[^/]*@/, '//…@'));
   }
   return url;
 }

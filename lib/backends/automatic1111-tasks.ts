@@ -1,5 +1,5 @@
 import { JobTrackerError } from '../errors.js';
-import { callBackend } from '../http/backend-call.js';
+import { type BackendAnswer, callBackend } from '../http/backend-call.js';
 import type { BackendTasks } from './backend.js';
 
 const ANSWER_WITHIN_MS = 5_000;
@@ -13,13 +13,7 @@ export const automatic1111Tasks: BackendTasks = {
   interruptsAnything: true,
 
   async look(url, taskId) {
-    const answer = await callBackend(url, {
-      method: 'POST',
-      path: PROGRESS_PATH,
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify({ id_task: taskId, id_live_preview: -1, live_preview: false }),
-      timeoutMs: ANSWER_WITHIN_MS,
-    });
+    const answer = await askForTask(url, taskId);
     const said = answer.status === 200 ? objectOf(answer.body) : undefined;
     if (typeof said?.active !== 'boolean' || typeof said.queued !== 'boolean') {
       const what = answer.status === 200 ? 'something else than a progress' : answer.status;
@@ -45,9 +39,22 @@ export const automatic1111Tasks: BackendTasks = {
   },
 };
 
-function objectOf(body: Buffer): Readonly<Record<string, unknown>> | undefined {
+/** Asks what has become of a task, and how far it is. */
+export function askForTask(url: URL, taskId: string, signal?: AbortSignal): Promise<BackendAnswer> {
+  return callBackend(url, {
+    method: 'POST',
+    path: PROGRESS_PATH,
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ id_task: taskId, id_live_preview: -1, live_preview: false }),
+    timeoutMs: ANSWER_WITHIN_MS,
+    signal,
+  });
+}
+
+export function objectOf(body: Buffer): Readonly<Record<string, unknown>> | undefined {
   try {
-    return JSON.parse(body.toString());
+    const value: unknown = JSON.parse(body.toString());
+    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined;
   } catch {
     // An HTML page of whatever answers in its place.
     return undefined;

@@ -4,6 +4,7 @@ import { applyEdits } from '../json/text-edits.js';
 import type { TopLevelMembers } from '../json/top-level-members.js';
 import { AnswerMembers } from './answer-members.js';
 import { Automatic1111Answer } from './automatic1111-answer.js';
+import { automatic1111Progress } from './automatic1111-progress.js';
 import { automatic1111Tasks } from './automatic1111-tasks.js';
 import type { Backend, RequestFacts } from './backend.js';
 import {
@@ -62,6 +63,7 @@ export const automatic1111: Backend = {
   },
   disturbance: (method, path) => (method === 'POST' ? DISTURBANCES.get(canonicalPath(path)) : undefined),
   tasks: automatic1111Tasks,
+  progress: automatic1111Progress,
 
   readRequest(members): RequestFacts {
     const prompt = textOf(members, 'prompt') ?? '';

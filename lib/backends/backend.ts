@@ -1,6 +1,6 @@
 import type { ImageStore } from '../images/image-store.js';
 import type { KeptAnswer } from '../images/kept-answer.js';
-import type { BackendName, JobError, RequestFields } from '../job.js';
+import type { BackendName, JobError, JobProgress, RequestFields } from '../job.js';
 import type { TopLevelMembers } from '../json/top-level-members.js';
 
 /** What a generation request says of itself. */
@@ -88,6 +88,17 @@ export interface BackendTasks {
   drop?(url: URL, taskId: string): Promise<void>;
 }
 
+/**
+ * The calls of our own with which a backend is asked how far it is. Both reject with `BACKEND_UNANSWERED`, or with the
+ * signal's reason.
+ */
+export interface ProgressSource {
+  /** Undefined where the backend does not know the task, or is not at it. */
+  ofTask(url: URL, taskId: string, signal: AbortSignal): Promise<JobProgress | undefined>;
+  /** Whoever it is for. Undefined where nothing runs. */
+  ofWhateverRuns(url: URL, signal: AbortSignal): Promise<JobProgress | undefined>;
+}
+
 /** All that one kind of backend has of its own. */
 export interface Backend {
   readonly name: BackendName;
@@ -128,6 +139,8 @@ export interface Backend {
   /** What the backend will call the task of a request with these changes; undefined where that cannot be told. */
   taskOf(members: TopLevelMembers, options: { jobId: string; forwards: boolean }): string | undefined;
   readonly tasks: BackendTasks;
+  /** Absent where the backend tells of its progress by itself. */
+  readonly progress?: ProgressSource;
   captureAnswer(options: CaptureOptions): AnswerCapture;
   /** What a client gets that asks for a kept answer once more: the same bytes as the first one. */
   answerAgain(kept: KeptAnswer, options: { imagesUnwanted: boolean }): Promise<AnswerAgain>;

@@ -50,7 +50,8 @@ export const comfyui: Backend = {
     const { error, node_errors } = objectOf(jsonOf(body));
     const { message, details } = objectOf(error);
     const parts = [typeof error === 'string' ? error : message, details, ...nodeFaults(node_errors)];
-    const text = parts.filter((part) => typeof part === 'string' && part !== '').join('; ');
+    // Details may repeat the message.
+    const text = [...new Set(parts)].filter((part) => typeof part === 'string' && part !== '').join('; ');
     const said = (text || body).replace(/\s+/g, ' ').trim();
     return shortened(said || `The backend answered ${status} without a word`, MAX_FIELD_LENGTH);
   },

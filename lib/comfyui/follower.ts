@@ -24,8 +24,8 @@ export interface ComfyUIFollowerOptions {
   readonly recorder: Pick<JobRecorder, 'adopt' | 'leave'>;
   readonly jobTimeoutMs: number;
   readonly logger: Logger;
-  /** Called with a job whose place in ComfyUI's queue has changed. */
-  readonly onMoved?: (id: string) => void;
+  /** Called when the places of jobs in ComfyUI's queue have changed. */
+  readonly onMoved?: () => void;
 }
 
 interface Followed {
@@ -104,6 +104,14 @@ export class ComfyUIFollower {
   /** A job's place in ComfyUI's queue: 1 for the next, undefined for one that is not known to wait there. */
   positionOf(jobId: string): number | undefined {
     return this.#followed.get(jobId)?.position;
+  }
+
+  /** The jobs that wait in ComfyUI's queue, by id, each with its position, the next one first. */
+  get positions(): [id: string, position: number][] {
+    const known = [...this.#followed].flatMap(([id, { position }]): [string, number][] =>
+      position === undefined ? [] : [[id, position]],
+    );
+    return known.sort(([, a], [, b]) => a - b);
   }
 
   /** The job that ComfyUI knows by this id, while it is followed. */
@@ -247,7 +255,7 @@ export class ComfyUIFollower {
   #move(followed: Followed, position: number | undefined): boolean {
     if (followed.position === position) return false;
     followed.position = position;
-    this.#options.onMoved?.(followed.job.id);
+    this.#options.onMoved?.();
     return true;
   }
 

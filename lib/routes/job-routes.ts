@@ -1,60 +1,45 @@
 import express, { type ErrorRequestHandler, type Request, type Response, type Router } from 'express';
-import { type Identity, mayTouch } from '../auth/identity.js';
+import type { Identity } from '../auth/identity.js';
 import type { Throttle } from '../auth/throttle.js';
-import { isForeign } from '../http/cross-origin.js';
 import { answerError } from '../http/error-answer.js';
 import type { ImageStore } from '../images/image-store.js';
-import { isFinished, type Job } from '../job.js';
+import { isFinished } from '../job.js';
 import type { JobCanceller } from '../job-canceller.js';
-import { isJobId } from '../job-id.js';
-import { jobJson, jobUrl } from '../job-json.js';
+import { type JobState, jobJson, jobUrl } from '../job-json.js';
 import type { Jobs } from '../jobs.js';
+import type { LiveEvents } from '../live/live-events.js';
 import type { Reruns } from '../reruns.js';
+import { eventRoutes } from './event-routes.js';
 import { oneOf, parseListQuery } from './list-query.js';
 import { sendImage } from './send-image.js';
 import { sendJob } from './send-job.js';
+import { sendZip } from './send-zip.js';
 import { type TrackerRouteOptions, trackerRoute } from './tracker-route.js';
 import type { JobEnds } from './wait-for-end.js';
 import { parseWaitTime } from './wait-time.js';
+import { jobAccess, sendNotFound } from './with-job.js';
 
 export interface JobRoutesOptions extends TrackerRouteOptions {
   readonly jobs: Jobs;
   readonly images: ImageStore;
-  readonly queuePosition: (id: string) => number | undefined;
+  readonly stateOf: (id: string) => JobState;
   readonly canceller: Pick<JobCanceller, 'cancel'>;
   readonly ends: Pick<JobEnds, 'wait'>;
   readonly reruns: Pick<Reruns, 'retry'>;
+  readonly live: LiveEvents;
   /** Who asks for too many jobs that are not there is guessing. */
   readonly unknownIds: Throttle;
 }
 
 /** The routes under which jobs and their images are found again: those of the A1111 extension, and ours beside them. */
 export function jobRoutes(options: JobRoutesOptions): Router {
-  const { jobs, images, queuePosition, unknownIds, canceller, ends, reruns } = options;
+  const { jobs, images, stateOf, unknownIds, canceller, ends, reruns, live } = options;
   const route = trackerRoute(options);
   const router = express.Router();
 
-  /** A job that is not the caller's is answered like one that is not there. */
-  const withJob = (behave: (job: Job, req: Request, res: Response) => Promise<void>) =>
-    route('user', async (req, res, identity) => {
-      const asker = identity.name === undefined ? req.ip : `user ${identity.name}`;
-      const blockedMs = unknownIds.blockedFor(asker);
-      if (blockedMs > 0) {
-        const headers = { 'Retry-After': Math.ceil(blockedMs / 1000) };
-        answerError(res, 429, 'Too many requests for jobs that are not there', headers);
-        return;
-      }
-      const id = String(req.params.id);
-      const job = isJobId(id) ? await jobs.get(id) : undefined;
-      if (job && mayTouch(identity, job)) {
-        await behave(job, req, res);
-      } else {
-        // Who polls for a job that has been purged asks for the same one, again and again.
-        // And a page of another site may make its visitor's browser ask, but learns nothing by it.
-        if (!isForeign(req)) unknownIds.count(asker, id.slice(0, 64));
-        sendNotFound(res);
-      }
-    });
+  const withJob = jobAccess({ route, jobs, unknownIds });
+
+  router.use(eventRoutes({ route, withJob, live }));
 
   router.get(
     '/sdapi/v1/job/:id',
@@ -72,7 +57,7 @@ export function jobRoutes(options: JobRoutesOptions): Router {
       await sendJob(res, images, shown, {
         imagesAs,
         mountPath: req.baseUrl,
-        queuePosition: queuePosition(job.id),
+        state: stateOf(job.id),
       });
     }),
   );
@@ -95,6 +80,11 @@ export function jobRoutes(options: JobRoutesOptions): Router {
     }),
   );
 
+  router.get(
+    '/sdapi/v1/job/:id/zip',
+    withJob((job, _req, res) => sendZip(res, images, job)),
+  );
+
   router.post(
     '/sdapi/v1/job/:id/cancel',
     withJob(async ({ id }, req, res) => {
@@ -106,7 +96,7 @@ export function jobRoutes(options: JobRoutesOptions): Router {
       }
       res.setHeader('Cache-Control', 'no-store');
       res.status(cancelled === 'ending' ? 202 : 200);
-      res.json(jobJson(job, req.baseUrl, queuePosition(id)));
+      res.json(jobJson(job, req.baseUrl, stateOf(id)));
     }),
   );
 
@@ -116,7 +106,7 @@ export function jobRoutes(options: JobRoutesOptions): Router {
       const again = await reruns.retry(job);
       res.setHeader('Location', jobUrl(again.id, req.baseUrl));
       res.setHeader('Cache-Control', 'no-store');
-      res.status(202).json(jobJson(again, req.baseUrl, queuePosition(again.id)));
+      res.status(202).json(jobJson(again, req.baseUrl, stateOf(again.id)));
     }),
   );
 
@@ -147,7 +137,7 @@ export function jobRoutes(options: JobRoutesOptions): Router {
         next.set('before', last.id);
         res.setHeader('Link', `<${req.baseUrl}/sdapi/v1/jobs?${next}>; rel="next"`);
       }
-      res.json(shown.map((job) => jobJson(job, req.baseUrl, queuePosition(job.id))));
+      res.json(shown.map((job) => jobJson(job, req.baseUrl, stateOf(job.id))));
     }),
   );
 
@@ -165,10 +155,6 @@ function lossOf(res: Response): AbortSignal {
   const loss = new AbortController();
   res.once('close', () => loss.abort());
   return loss.signal;
-}
-
-function sendNotFound(res: Response): void {
-  answerError(res, 404, 'Job not found');
 }
 
 /** What of the list somebody may see. */

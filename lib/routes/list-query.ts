@@ -17,14 +17,20 @@ export function parseListQuery(query: Readonly<Record<string, QueryValue>>): Job
   const ip = text(query, 'ip');
   const status = oneOf(query, 'status', JOB_STATUSES);
   const backend = oneOf(query, 'backend', BACKEND_NAMES);
+  const search = text(query, 'q');
+  const promptId = text(query, 'prompt_id');
   const after = wholeNumber(query, 'after', 0, Number.MAX_SAFE_INTEGER);
+  const until = wholeNumber(query, 'until', 0, Number.MAX_SAFE_INTEGER);
   const before = text(query, 'before');
   if (before !== undefined && !isJobId(before)) throw invalid('before', 'the id of a job', before);
   return {
     ...(ip !== undefined && { ip }),
     ...(status !== undefined && { status }),
     ...(backend !== undefined && { backend }),
+    ...(search !== undefined && { text: search }),
+    ...(promptId !== undefined && { prompt_id: promptId }),
     ...(after !== undefined && { after }),
+    ...(until !== undefined && { until }),
     ...(before !== undefined && { before }),
     limit: wholeNumber(query, 'limit', 1, MAX_LIMIT) ?? DEFAULT_LIMIT,
   };

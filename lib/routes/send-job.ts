@@ -4,7 +4,7 @@ import { openSidecar, type Sidecar } from '../images/answer-sidecar.js';
 import { base64Length, streamBase64 } from '../images/base64-stream.js';
 import type { ImageStore, StoredFile } from '../images/image-store.js';
 import type { Job } from '../job.js';
-import { jobJson } from '../job-json.js';
+import { type JobState, jobJson } from '../job-json.js';
 import { streamTo } from './stream-to.js';
 
 /** The backend's words are looked at before they are given again, unless there are so many of them. */
@@ -15,7 +15,7 @@ export type ImagesAs = 'base64' | 'url' | 'none';
 export interface SendJobOptions {
   readonly imagesAs: ImagesAs;
   readonly mountPath: string;
-  readonly queuePosition: number | undefined;
+  readonly state: JobState;
 }
 
 /** A stretch of the answer: its length is known before it is read. */
@@ -36,7 +36,7 @@ export async function sendJob(
 ): Promise<void> {
   const files: StoredFile[] = [];
   try {
-    const { id, prompt, status, timestamp, ...more } = jobJson(job, options.mountPath, options.queuePosition);
+    const { id, prompt, status, timestamp, ...more } = jobJson(job, options.mountPath, options.state);
     const pieces: Piece[] = [
       text(`${JSON.stringify({ id, prompt, status, timestamp }).slice(0, -1)},"images":`),
     ];

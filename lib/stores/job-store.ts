@@ -7,8 +7,14 @@ export interface JobQuery {
   readonly backend?: BackendName;
   /** Only jobs of this user. A `before` of somebody else's counts as unknown then. */
   readonly user?: string;
+  /** Only jobs with this text in their prompt, in any case. */
+  readonly text?: string;
+  /** Only jobs whose backend knows them by this id. */
+  readonly prompt_id?: string;
   /** Only jobs with a `timestamp` strictly later than this (unix seconds). */
   readonly after?: number;
+  /** Only jobs with a `timestamp` not later than this (unix seconds). */
+  readonly until?: number;
   /** Only jobs that were created before the job with this id; an unknown id gives no jobs. */
   readonly before?: string;
   /** At most so many jobs. */

@@ -173,22 +173,25 @@ export class LowdbJobStore implements JobStore {
   /** The only place where records change: first in memory, then, when this resolves, on the disk. */
   async #commit({ low, adapter, index, inserting }: OpenStore, entry: JournalEntry): Promise<void> {
     const id = idOf(entry);
-    const isInsert = 'put' in entry && !low.data.has(id);
+    const previous = low.data.get(id);
     if ('put' in entry) low.data.set(id, entry.put);
     else low.data.delete(id);
-    if (!('put' in entry)) index.removed(id);
-    if (!isInsert) {
+    if (previous || !('put' in entry)) {
+      if (previous && 'put' in entry) index.changed(previous, entry.put);
+      else if (previous) index.removed(previous);
       // An update or a removal that cannot be written stays in force, and is written with the next change that can be.
       adapter.record({ entry });
       return low.write();
     }
-    index.added(id);
+    index.added(entry.put);
     inserting.set(id, entry);
     adapter.record({
       entry,
       onRejected: () => {
-        if (inserting.get(id) !== entry || !low.data.delete(id)) return;
-        index.removed(id);
+        const job = inserting.get(id) === entry && low.data.get(id);
+        if (!job) return;
+        low.data.delete(id);
+        index.removed(job);
       },
     });
     try {

@@ -1,0 +1,525 @@
+import { once } from 'node:events';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import {
+  createDemoComfyUI,
+  type DemoComfyUI,
+  type DemoComfyUIOptions,
+  type DemoExecution,
+} from '../../examples/demo-comfyui.js';
+import type { Job } from '../../lib/index.js';
+import { call, getJson, post } from '../helpers/client.js';
+import { promptText } from '../helpers/comfyui-prompts.js';
+import { type Gateway, type GatewayOptions, startGateway } from '../helpers/gateway.js';
+import { gate, startScriptedBackend } from '../helpers/scripted-backend.js';
+import { tempFolders } from '../helpers/temp-folder.js';
+
+const folder = tempFolders();
+const cleanups: (() => Promise<void>)[] = [];
+let comfy: DemoComfyUI;
+let comfyUrl: string;
+let dir: string;
+
+async function startComfy(options: DemoComfyUIOptions = {}): Promise<void> {
+  comfy = createDemoComfyUI({ generationMs: 0, ...options });
+  const started = comfy;
+  cleanups.push(() => started.close());
+  comfyUrl = await comfy.listen();
+}
+
+async function start(options: Partial<GatewayOptions> = {}): Promise<Gateway> {
+  const gateway = await startGateway({ dir, comfyui: comfyUrl, env: {}, ...options });
+  cleanups.push(() => gateway.close());
+  return gateway;
+}
+
+beforeEach(async () => {
+  dir = await folder();
+  await startComfy();
+});
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+});
+
+async function prompt(gateway: Gateway, options: Parameters<typeof promptText>[0] = {}, path = '/prompt') {
+  const answer = await post(`${gateway.url}${path}`, promptText(options)).answer;
+  const id = String(answer.headers['x-job-id']);
+  return { answer, id, promptId: JSON.parse(answer.body.toString()).prompt_id as string };
+}
+
+const show = (gateway: Gateway, id: string) =>
+  getJson<Record<string, unknown>>(`${gateway.url}/sdapi/v1/job/${id}?images=none`);
+
+/** Resolves with the record once it is as wanted. */
+async function until(gateway: Gateway, id: string, isWanted: (job: Job) => boolean): Promise<Job> {
+  for (;;) {
+    const changed = once(gateway.tracker.events, 'status');
+    const job = await gateway.tracker.jobs.get(id);
+    if (job && isWanted(job)) return job;
+    await changed;
+  }
+}
+
+const held = (): Promise<[DemoExecution]> => once(comfy.state, 'held') as Promise<[DemoExecution]>;
+
+describe('a prompt', () => {
+  test('is answered as ComfyUI answers, with the job id beside it, and ends Completed with every image', async () => {
+    const gateway = await start();
+    const direct = await post(`${comfyUrl}/prompt`, promptText({ seed: '1' })).answer;
+    const { answer, id, promptId } = await prompt(gateway, { images: 2 });
+    expect(answer.status).toBe(200);
+    expect(answer.headers['content-type']).toBe(direct.headers['content-type']);
+    expect(answer.body.toString()).toMatch(
+      /^\{"prompt_id": "[-0-9a-f]{36}", "number": 1, "node_errors": \{\}\}$/,
+    );
+    const job = await gateway.ended(id);
+    expect(job).toMatchObject({
+      status: 'Completed',
+      backend: 'comfyui',
+      prompt: 'a quiet bay',
+      prompt_id: promptId,
+      request: { negative_prompt: 'ugly', seed: '18446744073709551615', steps: 4, batch_size: 2 },
+    });
+    const files = comfy.state.executions.at(-1)?.files ?? [];
+    expect(files).toHaveLength(2);
+    for (const [n, file] of files.entries()) {
+      const image = await call(`${gateway.url}/sdapi/v1/job/${id}/images/${n}`).answer;
+      expect(image.body.equals(await readFile(file))).toBe(true);
+    }
+    const shown = await call(`${gateway.url}/sdapi/v1/job/${id}?images=none`).answer;
+    expect(shown.body.toString()).toContain('"seed": 18446744073709551615, "steps": 4, "cfg": 8.0');
+    expect(shown.body.toString()).not.toContain('"ticket"');
+  });
+
+  test.each(['/api/prompt', '/prompt?clientId=abc'])(
+    'is tracked at %s, whatever its content type says',
+    async (path) => {
+      const gateway = await start();
+      const answer = await call(`${gateway.url}${path}`, {
+        body: promptText(),
+        headers: { 'Content-Type': 'text/plain' },
+      }).answer;
+      expect(answer.headers['x-job-id']).toMatch(/^[A-Za-z0-9]{8}$/);
+      expect(await gateway.ended()).toMatchObject({ status: 'Completed', path: path.replace(/\?.*/, '') });
+    },
+  );
+
+  test('reaches ComfyUI as the client has sent it', async () => {
+    const gateway = await start();
+    const body = promptText({ clientId: 'ünï' });
+    await post(`${gateway.url}/prompt`, body).answer;
+    expect(comfy.state.requests[0]?.body.toString()).toBe(body);
+  });
+
+  test('that ComfyUI refuses is Failed with what it says, which the client gets', async () => {
+    const gateway = await start();
+    const body = promptText().replace('"euler"', '"no such"');
+    const answer = await post(`${gateway.url}/prompt`, body).answer;
+    expect(answer.status).toBe(400);
+    expect(JSON.parse(answer.body.toString())).toMatchObject({
+      node_errors: { 3: { class_type: 'KSampler' } },
+    });
+    const job = await gateway.ended(String(answer.headers['x-job-id']));
+    expect(job).toMatchObject({ status: 'Failed', error: { code: 'backend', status: 400 } });
+    expect(job.error?.message).toMatch(/KSampler 3: .*sampler_name/);
+  });
+
+  test('its id is on record before the client hears of it', async () => {
+    const gateway = await start();
+    comfy.state.hold();
+    const { id, promptId } = await prompt(gateway);
+    const journal = await readFile(join(dir, 'jobs.json.journal'), 'utf8');
+    expect(journal).toContain(`"prompt_id":"${promptId}"`);
+    expect(journal).toContain(id);
+    comfy.state.release();
+  });
+
+  test('is asked for by its id', async () => {
+    const gateway = await start();
+    const { id, promptId } = await prompt(gateway);
+    await gateway.ended(id);
+    await gateway.ended((await prompt(gateway, { seed: '2' })).id);
+    const jobs = await getJson<Job[]>(`${gateway.url}/sdapi/v1/jobs?prompt_id=${promptId}`);
+    expect(jobs.map((job) => job.id)).toEqual([id]);
+  });
+
+  test('whose outputs are known to ComfyUI is Completed with the same image', async () => {
+    const gateway = await start();
+    const first = await prompt(gateway);
+    await gateway.ended(first.id);
+    const second = await prompt(gateway);
+    const job = await gateway.ended(second.id);
+    expect(comfy.state.executions[1]?.files).toEqual([]);
+    expect([job.status, job.output_paths.length]).toEqual(['Completed', 1]);
+    const [a, b] = await Promise.all(
+      [first.id, second.id].map((id) => call(`${gateway.url}/sdapi/v1/job/${id}/images/0`).answer),
+    );
+    expect(a?.body.equals(b?.body as Buffer)).toBe(true);
+  });
+
+  test.each(['any', 'ignored'] as const)(
+    'with an id of its own goes by what ComfyUI calls it (%s)',
+    async (promptIdRule) => {
+      await startComfy({ promptIdRule });
+      const gateway = await start();
+      const answer = await post(`${gateway.url}/prompt`, promptText().replace('{', '{"prompt_id": "mine", '))
+        .answer;
+      const job = await gateway.ended(String(answer.headers['x-job-id']));
+      expect(job).toMatchObject({
+        status: 'Completed',
+        prompt_id: JSON.parse(answer.body.toString()).prompt_id,
+      });
+      expect(job.prompt_id === 'mine').toBe(promptIdRule === 'any');
+    },
+  );
+});
+
+describe('while it waits and runs', () => {
+  test('it is Pending with its place in the queue, then Processing, then Completed', async () => {
+    const gateway = await start();
+    comfy.state.hold();
+    const first = await prompt(gateway, { seed: '1' });
+    const second = await prompt(gateway, { seed: '2' });
+    const third = await prompt(gateway, { seed: '3' });
+    await until(gateway, first.id, ({ status }) => status === 'Processing');
+    // The look that has seen the first one run has seen the others wait.
+    expect(await show(gateway, second.id)).toMatchObject({ status: 'Pending', queue_position: 1 });
+    expect(await show(gateway, third.id)).toMatchObject({ status: 'Pending', queue_position: 2 });
+    comfy.state.releaseOne();
+    await gateway.ended(first.id);
+    await until(gateway, second.id, ({ status }) => status === 'Processing');
+    expect(await show(gateway, second.id)).not.toHaveProperty('queue_position');
+    comfy.state.release();
+    expect((await gateway.ended(third.id)).status).toBe('Completed');
+  });
+
+  test('ComfyUI is asked for the queue first, never for the whole history, and for nothing once all is over', async () => {
+    const gateway = await start();
+    comfy.state.hold();
+    const { id, promptId } = await prompt(gateway);
+    await until(gateway, id, ({ status }) => status === 'Processing');
+    comfy.state.release();
+    await gateway.ended(id);
+    const asked = comfy.state.requests.map(({ url }) => url).filter((url) => /queue|history/.test(url));
+    expect(asked[0]).toBe('/queue');
+    expect(asked.at(-1)).toBe(`/history/${promptId}`);
+    expect(asked.filter((url) => url === '/history')).toEqual([]);
+    expect(asked.filter((url) => url.startsWith('/history/'))).toHaveLength(1);
+    const before = comfy.state.requests.length;
+    // The next look would have come by now.
+    await new Promise((resolve) => setTimeout(resolve, 1_200));
+    expect(comfy.state.requests).toHaveLength(before);
+  });
+
+  test('an interrupt that somebody sends ends it Failed, cancelled', async () => {
+    const gateway = await start();
+    comfy.state.hold(1);
+    const holding = held();
+    const { id } = await prompt(gateway);
+    await holding;
+    await post(`${gateway.url}/interrupt`, {}).answer;
+    expect(await gateway.ended(id)).toMatchObject({ status: 'Failed', error: { code: 'cancelled' } });
+  });
+
+  test('a node that fails ends it Failed, with what the node says', async () => {
+    const gateway = await start();
+    const { id } = await prompt(gateway, { text: 'a bay [fail]' });
+    const job = await gateway.ended(id);
+    expect(job).toMatchObject({ status: 'Failed', error: { code: 'backend' } });
+    expect(job.error?.message).toMatch(/^KSampler \(node 3\): \w/);
+  });
+
+  test('one that takes too long is Failed', async () => {
+    const gateway = await start({ jobTimeout: '300ms' });
+    comfy.state.hold();
+    const { id } = await prompt(gateway);
+    expect(await gateway.ended(id)).toMatchObject({ status: 'Failed', error: { code: 'timeout' } });
+    comfy.state.release();
+  });
+});
+
+describe('cancel', () => {
+  const cancel = (gateway: Gateway, id: string) =>
+    post(`${gateway.url}/sdapi/v1/job/${id}/cancel`, '').answer;
+
+  test('takes a prompt that waits out of ComfyUI’s queue', async () => {
+    const gateway = await start();
+    comfy.state.hold();
+    const first = await prompt(gateway, { seed: '1' });
+    const second = await prompt(gateway, { seed: '2' });
+    await until(gateway, first.id, ({ status }) => status === 'Processing');
+    const answer = await cancel(gateway, second.id);
+    expect([answer.status, JSON.parse(answer.body.toString())]).toMatchObject([
+      200,
+      { status: 'Failed', error: { code: 'cancelled' } },
+    ]);
+    expect(comfy.state.executions.map(({ status }) => status)).toEqual(['running', 'deleted']);
+    comfy.state.release();
+    expect((await gateway.ended(first.id)).status).toBe('Completed');
+  });
+
+  test.each(['by-id', 'global'] as const)(
+    'interrupts the one that runs, and no other (%s)',
+    async (interruptRule) => {
+      await startComfy({ interruptRule });
+      const gateway = await start();
+      comfy.state.hold(1);
+      const first = await prompt(gateway, { seed: '1' });
+      const second = await prompt(gateway, { seed: '2' });
+      await until(gateway, first.id, ({ status }) => status === 'Processing');
+      const answer = await cancel(gateway, first.id);
+      expect([200, 202]).toContain(answer.status);
+      expect(await gateway.ended(first.id)).toMatchObject({ status: 'Failed', error: { code: 'cancelled' } });
+      comfy.state.release();
+      const job = await gateway.ended(second.id);
+      expect(job.status).toBe('Completed');
+      expect(job.disturbed_by).toBeUndefined();
+    },
+  );
+});
+
+describe('ComfyUI', () => {
+  test('that is restarted with a prompt in flight: the job is Failed, interrupted, and says so', async () => {
+    const gateway = await start();
+    comfy.state.hold();
+    const { id } = await prompt(gateway);
+    await until(gateway, id, ({ status }) => status === 'Processing');
+    comfy.restart();
+    const job = await gateway.ended(id);
+    expect(job).toMatchObject({ status: 'Failed', error: { code: 'interrupted' } });
+    expect(job.error?.message).toMatch(/restarted/);
+  });
+
+  test('whose queue somebody empties: the job is Failed, cancelled', async () => {
+    const gateway = await start();
+    comfy.state.hold();
+    const first = await prompt(gateway, { seed: '1' });
+    const second = await prompt(gateway, { seed: '2' });
+    await until(gateway, first.id, ({ status }) => status === 'Processing');
+    await post(`${gateway.url}/api/queue`, { clear: true }).answer;
+    expect(await gateway.ended(second.id)).toMatchObject({ status: 'Failed', error: { code: 'cancelled' } });
+    comfy.state.release();
+    expect((await gateway.ended(first.id)).status).toBe('Completed');
+  });
+
+  test('that has lost a file: the job is Failed, not stored, with the files that are there', async () => {
+    const gateway = await start();
+    comfy.state.hold();
+    const { id } = await prompt(gateway, { images: 2 });
+    comfy.server.prependListener('request', (req) => {
+      if (req.url?.includes('00002_')) req.url = req.url.replace('00002_', '09999_');
+    });
+    comfy.state.release();
+    const job = await gateway.ended(id);
+    expect(job).toMatchObject({ status: 'Failed', error: { code: 'not_stored' } });
+    expect(job.error?.message).toBe('ComfyUI does not have ComfyUI_00002_.png any more: it answered 404');
+    expect(job.output_paths).toHaveLength(1);
+  });
+
+  test('that breaks off in the middle of a file is asked for it once more', async () => {
+    const gateway = await start();
+    let broken = 0;
+    comfy.server.prependListener('request', (req, res) => {
+      if (!req.url?.startsWith('/view') || broken > 0) return;
+      broken += 1;
+      const write = res.write.bind(res);
+      res.end = ((chunk: Buffer) => {
+        write(chunk.subarray(0, 20));
+        res.socket?.destroySoon();
+        return res;
+      }) as typeof res.end;
+    });
+    const { id } = await prompt(gateway);
+    expect(await gateway.ended(id)).toMatchObject({
+      status: 'Completed',
+      output_paths: [expect.any(String)],
+    });
+    expect(broken).toBe(1);
+    expect(gateway.log.join()).toContain('is fetched once more');
+  });
+
+  test('without its address, its prompts are not tracked', async () => {
+    const gateway = await startGateway({
+      dir,
+      env: {},
+      behind: (app) => void app.use((_req, res) => void res.json({ prompt_id: 'x' })),
+    });
+    cleanups.push(() => gateway.close());
+    const answer = await post(`${gateway.url}/prompt`, promptText()).answer;
+    expect(answer.headers).not.toHaveProperty('x-job-id');
+    expect(await gateway.tracker.jobs.list()).toMatchObject({ total: 0 });
+  });
+});
+
+describe('the gateway', () => {
+  test('that is restarted finishes what has ended meanwhile, and follows what still runs', async () => {
+    let gateway = await start();
+    comfy.state.hold();
+    const first = await prompt(gateway, { seed: '1' });
+    const second = await prompt(gateway, { seed: '2' });
+    await until(gateway, first.id, ({ status }) => status === 'Processing');
+    await gateway.close();
+    const finished = once(comfy.state, 'finished');
+    comfy.state.releaseOne();
+    await finished;
+    gateway = await start();
+    expect(await gateway.ended(first.id)).toMatchObject({ status: 'Completed' });
+    expect((await gateway.tracker.jobs.get(second.id))?.finished_at).toBeUndefined();
+    comfy.state.release();
+    expect(await gateway.ended(second.id)).toMatchObject({
+      status: 'Completed',
+      output_paths: [expect.any(String)],
+    });
+  });
+
+  test('takes the place of files that a killed one has left of a job', async () => {
+    let gateway = await start();
+    comfy.state.hold();
+    const { id } = await prompt(gateway);
+    await until(gateway, id, ({ status }) => status === 'Processing');
+    await gateway.close();
+    comfy.state.release();
+    const record = JSON.parse(await readFile(join(dir, 'jobs.json'), 'utf8'))[0] as Job;
+    const day = new Date(record.timestamp * 1000).toISOString().slice(0, 10);
+    await mkdir(join(dir, 'output', day), { recursive: true });
+    await writeFile(join(dir, 'output', day, `${id}-0.png`), 'an older half');
+    gateway = await start();
+    const job = await gateway.ended(id);
+    expect(job).toMatchObject({ status: 'Completed', output_paths: [`${day}/${id}-0.png`] });
+    const image = await call(`${gateway.url}/sdapi/v1/job/${id}/images/0`).answer;
+    expect(image.body.equals(await readFile(comfy.state.executions[0]?.files[0] as string))).toBe(true);
+  });
+
+  test('that comes back without ComfyUI’s address fails its jobs', async () => {
+    let gateway = await start();
+    comfy.state.hold();
+    const { id } = await prompt(gateway);
+    await gateway.close();
+    gateway = await startGateway({ dir, env: {} });
+    cleanups.push(() => gateway.close());
+    expect(await gateway.tracker.jobs.get(id)).toMatchObject({
+      status: 'Failed',
+      error: { code: 'interrupted' },
+    });
+    comfy.state.release();
+  });
+});
+
+describe('a client', () => {
+  test('that leaves before the answer finds its ticket by sending the same prompt again', async () => {
+    const { opened, open } = gate();
+    const ticket = '{"prompt_id": "p1", "number": 7.0, "node_errors": {}}';
+    let prompts = 0;
+    const backend = await startScriptedBackend(async (res, _body, req) => {
+      if (req.method === 'POST') {
+        prompts += 1;
+        await opened;
+      }
+      const answers: Record<string, string> = {
+        '/prompt': ticket,
+        '/queue': '{"queue_running": [], "queue_pending": []}',
+        '/history/p1':
+          '{"p1": {"prompt": [], "outputs": {}, "status": {"status_str": "success", "completed": true}}}',
+      };
+      res.setHeader('Content-Type', 'application/json; charset=utf-8');
+      res.end(answers[req.url ?? '']);
+    });
+    cleanups.push(() => backend.close());
+    const gateway = await start({ comfyui: backend.url });
+    const lost = post(`${gateway.url}/prompt`, promptText());
+    await backend.received();
+    const [created] = (await gateway.tracker.jobs.list()).jobs;
+    const gone = new Promise<void>((resolve) => {
+      gateway.server.once('connection', () => resolve());
+    });
+    lost.request.destroy();
+    const again = post(`${gateway.url}/prompt`, promptText());
+    await gone;
+    // The second one has come to the tracker by then, or is on its way: either way the ticket is there for it.
+    open();
+    const answer = await again.answer;
+    expect(answer.headers['x-job-id']).toBe(created?.id);
+    expect(answer.body.toString()).toBe(ticket);
+    expect(prompts).toBe(1);
+    expect((await gateway.ended(created?.id)).status).toBe('Completed');
+  });
+
+  test('that sends the same prompt twice gets two jobs', async () => {
+    const gateway = await start();
+    const first = await prompt(gateway);
+    const second = await prompt(gateway);
+    expect(first.id).not.toBe(second.id);
+    expect(comfy.state.executions).toHaveLength(2);
+  });
+
+  test('that names its request by a key gets the same ticket', async () => {
+    const gateway = await start();
+    const headers = { 'Idempotency-Key': '"one"' };
+    const [first, second] = [
+      await post(`${gateway.url}/prompt`, promptText(), { headers }).answer,
+      await post(`${gateway.url}/prompt`, promptText(), { headers }).answer,
+    ];
+    expect(second?.body.equals(first?.body as Buffer)).toBe(true);
+    expect(second?.headers['x-job-id']).toBe(first?.headers['x-job-id']);
+    expect(comfy.state.executions).toHaveLength(1);
+  });
+
+  test('that would rather not wait gets 202, and the prompt runs', async () => {
+    const gateway = await start();
+    const answer = await post(`${gateway.url}/prompt`, promptText(), { headers: { Prefer: 'respond-async' } })
+      .answer;
+    expect(answer.status).toBe(202);
+    const id = String(answer.headers['x-job-id']);
+    expect(await gateway.ended(id)).toMatchObject({ status: 'Completed', accepted: true });
+  });
+});
+
+describe('in wrap mode', () => {
+  test('with its address, prompts that the host forwards are followed', async () => {
+    const gateway = await start({
+      forward: false,
+      behind: (app) =>
+        void app.use(async (req, res) => {
+          const chunks: Buffer[] = [];
+          for await (const chunk of req) chunks.push(chunk as Buffer);
+          const answer = await fetch(`${comfyUrl}${req.url}`, {
+            method: 'POST',
+            body: Buffer.concat(chunks),
+          });
+          res
+            .status(answer.status)
+            .type('json')
+            .send(await answer.text());
+        }),
+    });
+    const { id } = await prompt(gateway);
+    expect(await gateway.ended(id)).toMatchObject({
+      status: 'Completed',
+      output_paths: [expect.any(String)],
+    });
+  });
+});
+
+describe('both backends', () => {
+  test('each gets its own', async () => {
+    const { createDemoA1111 } = await import('../../examples/demo-backend.js');
+    const a1111 = createDemoA1111({ generationMs: 0 });
+    cleanups.push(() => a1111.close());
+    const gateway = await start({ a1111: await a1111.listen() });
+    const { id } = await prompt(gateway);
+    const picture = await post(`${gateway.url}/sdapi/v1/txt2img`, { prompt: 'x', width: 64, height: 64 })
+      .answer;
+    expect(picture.status).toBe(200);
+    expect((await gateway.ended(id)).backend).toBe('comfyui');
+    expect((await call(`${gateway.url}/sdapi/v1/samplers`).answer).status).toBe(200);
+    expect((await call(`${gateway.url}/internal/ping`).answer).status).toBe(200);
+    expect(JSON.parse((await call(`${gateway.url}/queue`).answer).body.toString())).toEqual({
+      queue_running: [],
+      queue_pending: [],
+    });
+    expect(a1111.state.requests.map(({ url }) => url)).not.toContain('/queue');
+    const jobs = await getJson<Job[]>(`${gateway.url}/sdapi/v1/jobs?backend=comfyui`);
+    expect(jobs.map((job) => job.id)).toEqual([id]);
+  });
+});
