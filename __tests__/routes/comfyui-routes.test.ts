@@ -361,6 +361,10 @@ describe('what is ComfyUI’s to say is passed on', () => {
       }),
     ]);
     const url = backend.url.replace('//', '//gate:way@');
+    // Those in the address are for the tracker's own calls.
+    const strangers = await start({ dir: await newFolder(), comfyui: url });
+    await callComfy(`${strangers.url}/history`);
+    expect(seen.splice(0).map(({ authorization }) => authorization)).toEqual([undefined]);
     const closed = await start({ dir: await newFolder(), comfyui: url, ...LOGINS });
     await callComfy(`${closed.url}/history`, { headers });
     await callComfy(`${closed.url}/history`, { headers, body: '{"delete": []}' });
@@ -569,6 +573,37 @@ describe('where users are told apart', () => {
     expect((await ask(own, bob)).body.equals(body)).toBe(true);
   });
 
+  test('nothing of others’ is asked for in a way that some system may take for another one', async () => {
+    const backend = await script((res) => void res.end('a secret'));
+    const dir = await newFolder();
+    const file = { filename: 'Pic_1_.png', subfolder: 'bob', type: 'output' };
+    await keepComfyJobs(dir, [
+      { job: makeComfyJob(1, { user: 'bob', comfyui_files: [file] }), files: [png] },
+    ]);
+    const gateway = await start({ dir, comfyui: backend.url, ...LOGINS });
+    const paths = [
+      '/view?filename=Pic_1_.png&subfolder=bob',
+      '/view?filename=pic_1_.PNG&subfolder=bob',
+      '/view?filename=Pic_1_.png.&subfolder=bob%20',
+      '/view?filename=Pic_1_.png::$DATA&subfolder=bob',
+      '/view?filename=x%5CPic_1_.png&subfolder=bob',
+      '/view?filename=Pic_1_.png&subfolder=x%5C..%5Cbob',
+      '/view?filename=Pic_1_.png&subfolder=C:%5Ccomfy%5Coutput%5Cbob',
+      '//view?filename=Pic_1_.png&subfolder=bob',
+      '/%2576iew?filename=Pic_1_.png&subfolder=bob',
+      '/x/..%2Fview?filename=Pic_1_.png&subfolder=bob',
+      `/History/${promptIdOf(1)}`,
+      `/history//${promptIdOf(1)}`,
+    ];
+    for (const path of paths) {
+      const answer = await callComfy(gateway.url + path, { headers: ann });
+      expect([path, answer.status, answer.text]).toEqual([path, 404, '']);
+    }
+    expect(backend.bodies).toHaveLength(0);
+    for (const path of paths)
+      expect((await callComfy(gateway.url + path, { headers: root })).status).toBe(200);
+  });
+
   test('files that nobody has made here are ComfyUI’s to show', async () => {
     const { comfy, gateway } = await startShared();
     const free = comfy.state.executions[2]?.files[0] as string;
@@ -624,7 +659,8 @@ describe('where users are told apart', () => {
       const paths = ['/history', '/api/history/x', '/view?filename=x.png', '/HISTORY', '/history/x/y'];
       for (const path of paths)
         expect([path, (await callComfy(gateway.url + path)).status]).toEqual([path, 401]);
-      const foreign = { ...ann, Origin: 'http://evil.example', 'Content-Type': 'text/plain' };
+      // ComfyUI itself compares the two only where it runs on the same machine.
+      const foreign = { ...ann, Host: 'gateway.example', Origin: 'http://evil.example' };
       const answer = await callComfy(`${gateway.url}/history`, { body: { clear: true }, headers: foreign });
       expect(answer.status).toBe(403);
       expect(idsIn(await callComfy(`${gateway.url}/history`, { headers: ann }))).toEqual([promptIdOf(1)]);
