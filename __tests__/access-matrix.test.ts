@@ -57,10 +57,13 @@ const EXPECTED: Readonly<Record<string, Statuses>> = {
   'POST /sdapi/v1/job/:id/cancel': [401, 401, 409, 404, 409],
   // It has not failed.
   'POST /sdapi/v1/job/:id/retry': [401, 401, 409, 404, 409],
+  'GET /sdapi/v1/job/:id/images/:n/thumbnail': [401, 401, 200, 404, 200],
   'GET /sdapi/v1/job/:id/zip': [401, 401, 200, 404, 200],
   'GET /sdapi/v1/job/:id/events': [401, 401, 200, 404, 200],
   'GET /sdapi/v1/jobs/events': [401, 401, 200, 200, 200],
   'GET /sdapi/v1/jobs': [401, 401, 200, 200, 200],
+  'GET /job-tracker': [401, 401, 200, 200, 200],
+  'GET /job-tracker/:file': [401, 401, 200, 200, 200],
   'GET /job-tracker/settings': [401, 401, 200, 200, 200],
   'PATCH /job-tracker/settings': [401, 401, 403, 403, 200],
   'POST /job-tracker/purge': [401, 401, 403, 403, 200],
@@ -132,7 +135,8 @@ async function start(setup: Setup): Promise<Job> {
 }
 
 async function ask({ method, path }: Route, id: string, headers: Record<string, string>): Promise<Answer> {
-  const url = (kept as KeptJobs).gateway.url + path.replace(':id', id).replace(':n', '0');
+  const url =
+    (kept as KeptJobs).gateway.url + path.replace(':id', id).replace(':n', '0').replace(':file', 'main.js');
   const body = BODIES[`${method} ${path}`];
   const made = call(url, { method, headers, ...(body !== undefined && { body }) });
   const head = await made.head;

@@ -35,7 +35,10 @@ const floors: readonly (readonly string[])[] = [
   ],
   ['generation.ts'],
   ['reruns.ts', 'caller.ts', 'logins.ts'],
-  [...['track-generation.ts', 'note-disturbances.ts', 'require-login.ts', 'guarded-upgrade.ts'], 'routes/'],
+  [
+    ...['track-generation.ts', 'note-disturbances.ts', 'note-prompt-changes.ts', 'require-login.ts'],
+    ...['guarded-upgrade.ts', 'routes/'],
+  ],
   ['job-tracker.ts'],
   ['index.ts'],
 ];

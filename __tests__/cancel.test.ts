@@ -642,6 +642,35 @@ describe("onDisconnect: 'cancel'", () => {
     expect(await gateway.ended(id)).toMatchObject({ status: 'Completed' });
   });
 
+  test('a job whose answer somebody else waits for, by its key, goes on', async () => {
+    await start({ onDisconnect: 'cancel' });
+    const key = { 'Idempotency-Key': '"k"' };
+    const first = await startRunning('a', 5, {}, key);
+    const id = await idOf(first);
+    const second = txt2img('a', {}, key);
+    expect(await idOf(second)).toBe(id);
+    await leave(first);
+    await until(
+      () => new Promise((resolve) => gateway.server.getConnections((_error, count) => resolve(count === 1))),
+    );
+    demo.state.release();
+    expect((await second.answer).status).toBe(200);
+    expect(await gateway.ended(id)).toMatchObject({ status: 'Completed' });
+    // Nobody has even thought of stopping it.
+    expect(demo.state.requests.map((one) => one.url)).toEqual(['/sdapi/v1/txt2img']);
+  });
+
+  test('also where every request is a job of its own', async () => {
+    await start({ onDisconnect: 'cancel', retryWindow: false });
+    const running = await startRunning();
+    const waiting = txt2img('waiting');
+    const id = await idOf(waiting);
+    await leave(waiting);
+    expect(await gateway.ended(id)).toMatchObject({ status: 'Failed', error: { code: 'cancelled' } });
+    demo.state.release();
+    await running.answer;
+  });
+
   test('a client that has its answer may leave', async () => {
     await start({ onDisconnect: 'cancel' });
     const request = txt2img('a');

@@ -140,6 +140,32 @@ describe('a delivery', () => {
     expect(delivered).toEqual([kept.id]);
   });
 
+  test('is noted once also where a key fetches the answer again', async () => {
+    const { id, delivery } = begin(keyed);
+    complete(id);
+    delivery.done();
+    ((await deliveries.claim(keyed)) as Claim).delivery.done();
+    expect(delivered).toEqual([id]);
+  });
+
+  test('that was a 202 abandons nothing: the job is known until it ends, whoever else comes and leaves', async () => {
+    for (const identity of [plain, keyed]) {
+      const { id, delivery } = begin(identity);
+      delivery.done();
+      const claim = await deliveries.claim(identity);
+      if (typeof claim === 'object') claim.delivery.lost();
+      expect(deliveries.isAbandoned(id)).toBe(false);
+      let hasEnded = false;
+      const ended = deliveries.ended(id).then(() => {
+        hasEnded = true;
+      });
+      await new Promise((resolve) => setImmediate(resolve));
+      expect(hasEnded).toBe(false);
+      complete(id);
+      await ended;
+    }
+  });
+
   const removed = (id: string) => events.emit('removed', jobs.get(id) as Job);
   const failed = (id: string) => events.emit('failed', jobs.get(id) as Job);
 
@@ -177,7 +203,9 @@ describe('a claim', () => {
     const [without, withKey] = [begin(), begin(keyed)];
     without.delivery.lost();
     withKey.delivery.lost();
-    expect(idOf(await deliveries.claim(keyed))).toBe(withKey.id);
+    const claim = (await deliveries.claim(keyed)) as Claim;
+    expect(claim.job.id).toBe(withKey.id);
+    claim.delivery.lost();
     expect(idOf(await deliveries.claim(plain))).toBe(without.id);
     expect(await deliveries.claim(plain)).toBeUndefined();
     const other = identifyRequest({ ...traits, bodyHash: 'i', key: 'k' });
@@ -192,6 +220,25 @@ describe('a claim', () => {
     expect(await second).toBeUndefined();
     const { id } = begin(keyed);
     expect(idOf(await third)).toBe(id);
+  });
+
+  test('by a key still finds the newer job when the earlier one, that was spoilt, has gone', async () => {
+    const spoilt = begin(keyed);
+    jobs.set(spoilt.id, { ...(jobs.get(spoilt.id) as Job), disturbed_by: 'skip' });
+    expect(await deliveries.claim(keyed)).toBeUndefined();
+    const { id } = begin(keyed);
+    events.emit('removed', jobs.get(spoilt.id) as Job);
+    expect(idOf(await deliveries.claim(keyed))).toBe(id);
+  });
+
+  test('looks up no job whose client is still there', async () => {
+    const get = jest.fn(async (id: string) => jobs.get(id));
+    deliveries = create({ get });
+    const { id, delivery } = begin();
+    expect(await deliveries.claim(plain)).toBeUndefined();
+    expect(get).not.toHaveBeenCalled();
+    delivery.lost();
+    expect(idOf(await deliveries.claim(plain))).toBe(id);
   });
 
   test('does not wait for a store that does not answer', async () => {
@@ -225,6 +272,16 @@ describe('what an earlier process has left', () => {
     expect(found).not.toContain(failed.id);
     expect(found).not.toContain(done.id);
     expect(await deliveries.claim(plain)).toBeUndefined();
+  });
+
+  test('holds no key of a job that has failed, and nothing of one whose window is over', async () => {
+    put({ ...keyed, status: 'Failed', finished_at: seconds() });
+    const idempotency = identifyRequest({ ...traits, key: 'old' }).idempotency as string;
+    const old = put({ idempotency, status: 'Completed', finished_at: seconds() - 61, delivered: true });
+    await deliveries.open();
+    expect(deliveries.isAbandoned(old.id)).toBe(true);
+    const other = identifyRequest({ ...traits, bodyHash: 'i', key: 'k' });
+    expect(await deliveries.claim(other)).toBeUndefined();
   });
 
   test('is known once, however often it is learnt', async () => {

@@ -257,6 +257,41 @@ describe('a lost answer is found by the same request', () => {
   });
 });
 
+test('whoever waits for a job whose end cannot be recorded is told, and not kept waiting', async () => {
+  const store = lowdbStore();
+  const { update } = store;
+  store.update = async (id, change) => {
+    if (change.status === 'Completed') throw new Error('EIO');
+    return update.call(store, id, change);
+  };
+  await start({ store });
+  const held = holdAnswers();
+  const id = await lose();
+  await seenLost();
+  const again = send();
+  expect((await again.head).headers['x-job-id']).toBe(id);
+  held.open();
+  await expect(again.answer).rejects.toThrow();
+});
+
+test('the same request below another mount path is another one', async () => {
+  await start({ mount: '/:name' });
+  const id = await loseCompleted({}, BODY, '/a/sdapi/v1/txt2img');
+  const elsewhere = await send({}, BODY, '/b/sdapi/v1/txt2img').answer;
+  expect(elsewhere.headers['x-job-id']).not.toBe(id);
+  expect((await send({}, BODY, '/a/sdapi/v1/txt2img').answer).headers['x-job-id']).toBe(id);
+});
+
+test('an empty Idempotency-Key is none', async () => {
+  await start();
+  const [first, second] = [
+    await send({ 'Idempotency-Key': '' }).answer,
+    await send({ 'Idempotency-Key': '' }).answer,
+  ];
+  expect(second.headers['x-job-id']).not.toBe(first.headers['x-job-id']);
+  expect(backend.bodies).toHaveLength(2);
+});
+
 describe('what has been handed over', () => {
   test('is not what still lay in the gateway when the client left', async () => {
     const big = answerWith([bigPng(6_000_000)]);

@@ -1,4 +1,4 @@
-import { readdir } from 'node:fs/promises';
+import { copyFile, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import compression from 'compression';
@@ -264,6 +264,60 @@ describe('Prefer: respond-async', () => {
     await backend.received();
   });
 
+  test('and not at all where the gateway ends meanwhile', async () => {
+    const [reached, held] = [gate(), gate()];
+    const begin = () => {
+      reached.open();
+      return held.opened;
+    };
+    await start({ store: storeThatStarts(begin) });
+    await send(PREFER);
+    await reached.opened;
+    const closing = gateway.tracker.close({ within: 0 });
+    await settled();
+    held.open();
+    await closing;
+    await settled();
+    expect(backend.bodies).toHaveLength(0);
+  });
+
+  describe('a gateway that is stopped ends a job that waits', () => {
+    /** The ids of the jobs that have failed by the time when the gateway is closed. */
+    async function failedAtClose(): Promise<string[]> {
+      const failed: string[] = [];
+      gateway.tracker.events.on('failed', ({ id }) => failed.push(id));
+      await gateway.tracker.close({ within: 0 });
+      return failed;
+    }
+
+    test('whose request was not written down, because it holds a secret', async () => {
+      const held = holdAnswers();
+      await start();
+      await send(PREFER, '{"prompt":"first"}');
+      await backend.received();
+      const accepted = await send(PREFER, '{"prompt":"x","auth":"ann:hunter2"}');
+      expect(accepted.status).toBe(202);
+      expect(await failedAtClose()).toContain(jobOf(accepted).id);
+      held.open();
+    });
+
+    test('whose client could not be sent away, and hears of it', async () => {
+      const held = holdAnswers();
+      const store = createLowdbJobStore({ folder: dir, logger: collectingLogger([]) });
+      await start({ store });
+      await send(PREFER, '{"prompt":"first"}');
+      await backend.received();
+      const get = jest.spyOn(store, 'get').mockRejectedValue(new Error('EIO'));
+      const waiting = post(url('/sdapi/v1/txt2img'), BODY, { headers: PREFER });
+      const { status, headers } = await waiting.head;
+      expect(status).toBe(200);
+      get.mockRestore();
+      expect(await failedAtClose()).toContain(headers['x-job-id']);
+      await expect(waiting.answer).rejects.toThrow();
+      held.open();
+    });
+  });
+
   test('also where the client has left before its 202', async () => {
     const held = gate();
     await start({ store: storeThatStarts(() => held.opened) });
@@ -359,6 +413,39 @@ describe('after the gateway died', () => {
     expect(again).toHaveLength(1);
     expect(backend.bodies.map(String).filter((body) => body.includes('"first"'))).toHaveLength(1);
     await until(async () => !(await keptRequests()).includes(`${second.id}.request`));
+    await until(() => openFilesBelow(join(dir, 'requests')).length === 0);
+  });
+
+  test('what was not accepted is not run, though its request should lie there', async () => {
+    const held = holdAnswers();
+    await start();
+    const first = jobOf(await send(PREFER, '{"prompt":"first"}'));
+    await backend.received();
+    await until(async () => (await gateway.tracker.jobs.get(first.id))?.status === 'Processing');
+    const accepted = jobOf(await send(PREFER)).id;
+    const waiting = post(url('/sdapi/v1/txt2img'), '{"prompt":"with a client"}');
+    const id = (await waiting.head).headers['x-job-id'];
+    // A job that failed, whose end did not get to the disk any more, leaves it so.
+    await copyFile(join(dir, 'requests', `${accepted}.request`), join(dir, 'requests', `${id}.request`));
+    await killAndStart();
+    expect(await gateway.tracker.jobs.get(id as string)).toMatchObject({
+      status: 'Failed',
+      error: { code: 'interrupted' },
+    });
+    held.open();
+  });
+
+  test('requests that were kept in forward mode go in wrap mode: nobody can run them', async () => {
+    const held = gate();
+    backend.script = () => held.opened;
+    await start();
+    await send(PREFER, '{"prompt":"first"}');
+    await backend.received();
+    const { id } = jobOf(await send(PREFER));
+    await killAndStart(wrapped());
+    expect((await gateway.tracker.jobs.get(id))?.error?.code).toBe('interrupted');
+    expect(await keptRequests()).toEqual([]);
+    held.open();
   });
 
   test('in wrap mode nothing is run', async () => {

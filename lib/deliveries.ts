@@ -263,9 +263,9 @@ export class Deliveries {
     this.#forgetIfDone(entry);
   }
 
-  /** An answer that has arrived is asked for once more only by its key. */
+  /** An answer that has arrived is asked for once more only by its key; nobody else can be reading it then. */
   #forgetIfDone(entry: Entry): void {
-    const isDone = entry.delivered && entry.completedMs !== undefined && entry.clients === 0;
+    const isDone = entry.delivered && entry.completedMs !== undefined;
     if (isDone && entry.identity.idempotency === undefined) this.#forget(entry);
   }
 

@@ -10,7 +10,6 @@ const SHOWN = [
   'output_paths',
   'backend',
   'path',
-  'prompt_id',
   'user',
   'request',
   'started_at',
@@ -18,6 +17,7 @@ const SHOWN = [
   'error',
   'disturbed_by',
   'retry_of',
+  'prompt_id',
   'bytes',
 ] as const satisfies readonly (keyof Job)[];
 

@@ -7,6 +7,8 @@ import { Throttle } from './auth/throttle.js';
 import { ComfyUIFollower } from './comfyui/follower.js';
 import { isHistoryPath } from './comfyui/history-paths.js';
 import { createKeptHistory } from './comfyui/kept-history.js';
+import { ComfyUIMessages } from './comfyui/messages.js';
+import { OwnSocket } from './comfyui/own-socket.js';
 import { createBackends } from './create-backends.js';
 import { Deliveries } from './deliveries.js';
 import { messageOf } from './errors.js';
@@ -15,6 +17,7 @@ import { guardedUpgrade, type Upgrade } from './guarded-upgrade.js';
 import { Health } from './health.js';
 import { basicAuthorization } from './http/backend-call.js';
 import { FileImageStore } from './images/file-image-store.js';
+import { Thumbnails } from './images/thumbnails.js';
 import type { Job } from './job.js';
 import { type Cancelled, JobCanceller } from './job-canceller.js';
 import { createJobEvents, type JobEvents } from './job-events.js';
@@ -25,6 +28,7 @@ import { leftImages } from './left-images.js';
 import { createLive } from './live/live.js';
 import { createAuthenticator, isKnown } from './logins.js';
 import { noteDisturbances } from './note-disturbances.js';
+import { notePromptChanges } from './note-prompt-changes.js';
 import { duration, retention as retentionTime } from './option-checks.js';
 import { type Duration, type JobTrackerOptions, resolveOptions } from './options.js';
 import { Readiness } from './readiness.js';
@@ -34,6 +38,7 @@ import { type Purged, Retention } from './retention/retention.js';
 import { comfyuiRoutes } from './routes/comfyui-routes.js';
 import { healthRoutes } from './routes/health-routes.js';
 import { jobRoutes } from './routes/job-routes.js';
+import { pageRoutes } from './routes/page-routes.js';
 import { settingsRoutes } from './routes/settings-routes.js';
 import { JobEnds } from './routes/wait-for-end.js';
 import { Settings } from './settings.js';
@@ -91,6 +96,10 @@ export interface JobTracker extends Router {
    * For `server.on('upgrade', ...)`: Express never sees WebSockets. Checks the login, then forwards in forward mode; in
    * wrap mode it returns true where the host is to forward, for a login once that has been checked: the server emits
    * `upgrade` once more then.
+   *
+   * ComfyUI tells only the client itself, over `/ws`, how its prompt gets on. What passes through here is read along, so
+   * that jobs show their progress; compression is not offered to ComfyUI for that. In wrap mode the messages do not pass
+   * through here: jobs are followed all the same, without progress for those that have a client id.
    */
   readonly upgrade: Upgrade;
   /**
@@ -111,7 +120,10 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
   const resolved = resolveOptions(options);
   const { logger, dir, a1111 } = resolved;
   const authenticator = createAuthenticator(resolved);
-  const backends = createBackends(resolved, authenticator, () => live.streams.queueMoved());
+  const backends = createBackends(resolved, authenticator, {
+    onQueueMoved: () => live.streams.queueMoved(),
+    onComfyUIMessage: (text) => messages?.receive(text),
+  });
   const store = resolved.store ?? new LowdbJobStore({ folder: dir, logger });
   const images = resolved.images ?? new FileImageStore({ folder: join(dir, 'output'), logger });
   const events = createJobEvents();
@@ -119,6 +131,8 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
   const kept = createJobs(store, images, events, logger);
   const canceller = new JobCanceller({ jobs: kept, recorder, backends, logger });
   const ends = new JobEnds({ jobs: kept, events });
+  const thumbnails = new Thumbnails({ folder: join(dir, 'thumbnails'), images, logger });
+  events.on('removed', (job) => void thumbnails.forget(job));
   const comfyuiAt = backends.get('comfyui');
   const comfyuiUrl = comfyuiAt?.url;
   const follower =
@@ -130,11 +144,17 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
       jobTimeoutMs: resolved.jobTimeoutMs,
       logger,
       onMoved: () => live.streams.queueMoved(),
+      onFollowed: (job) => ownSocket?.serve(job),
     });
   const keptHistory =
     comfyuiUrl && follower && createKeptHistory({ url: comfyuiUrl, store, images, events, follower, logger });
   const waiting = new WaitingJobs([backends, ...(follower ? [follower] : [])]);
   const live = createLive({ events, queue: waiting, jobs: kept, recorder, backends: backends.all, logger });
+  const messages =
+    follower &&
+    new ComfyUIMessages({ follower, onProgress: (id, report) => live.progress.report(id, report) });
+  const ownSocket =
+    comfyuiUrl && new OwnSocket({ url: comfyuiUrl, onText: (text) => messages?.receive(text) });
   const { enabled, retentionMs, maxBytes, purgeEveryMs } = resolved;
   const settings = new Settings({ folder: dir, enabled, retentionMs, logger });
   const retention = new Retention({
@@ -210,6 +230,7 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
     await recorder.failInterrupted((jobs) => leftImages(images, jobs, logger), [...resumable, ...followable]);
     await deliveries?.open();
     await keptHistory?.index.open();
+    for (const job of followable) if (job.status === 'Processing') live.progress.begin(job);
     follower?.adopt(followable);
     void reruns.resume(resumable);
   }, logger);
@@ -234,6 +255,7 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
     jobRoutes({
       jobs: kept,
       images,
+      thumbnails,
       stateOf: live.stateOf,
       canceller,
       ends,
@@ -249,6 +271,7 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
       failure: () => readiness.failure,
     }),
     settingsRoutes({ settings, retention, logger, identify, failure: () => readiness.failure }),
+    pageRoutes({ logger, identify }),
   );
   if (authenticator.required) {
     router.use(
@@ -263,6 +286,7 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
     );
   }
   router.use(noteDisturbances({ backends: backends.all.map(({ backend }) => backend), recorder }));
+  if (follower) router.use(notePromptChanges(follower));
   if (comfyuiUrl && comfyuiAt.ownForwarder && keptHistory) {
     router.use(
       comfyuiRoutes({
@@ -322,6 +346,7 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
         await ends.close();
         live.close();
         await retention.close();
+        await thumbnails.close();
         await store.close();
       })();
       if (withinMs !== undefined) {

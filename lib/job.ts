@@ -57,8 +57,6 @@ export interface Job {
   readonly backend: BackendName;
   /** The request's path below the mount, without its query: `/sdapi/v1/txt2img`. */
   readonly path: string;
-  /** ComfyUI's own id of the job: what it answered to `POST /prompt`. */
-  readonly prompt_id?: string;
   /** Who made the job, where somebody had logged in. */
   readonly user?: string;
   readonly request?: RequestFields;
@@ -86,6 +84,8 @@ export interface Job {
   readonly disturbed_by?: 'interrupt' | 'skip';
   /** The id of the failed job that this one is another try of. */
   readonly retry_of?: string;
+  /** ComfyUI's own id of the job: what it answered to `POST /prompt`. */
+  readonly prompt_id?: string;
   /** ComfyUI's answer to `POST /prompt`, byte for byte. */
   readonly ticket?: string;
   /** What ComfyUI calls each of `output_paths`, in their order. */
@@ -121,7 +121,6 @@ export type JobChange = Partial<
   Pick<
     Job,
     | 'status'
-    | 'prompt_id'
     | 'output_paths'
     | 'started_at'
     | 'finished_at'
@@ -130,6 +129,7 @@ export type JobChange = Partial<
     | 'bytes'
     | 'delivered'
     | 'disturbed_by'
+    | 'prompt_id'
     | 'ticket'
     | 'comfyui_files'
     | 'history_deleted'

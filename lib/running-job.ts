@@ -5,6 +5,7 @@ import {
   type Job,
   type JobChange,
   type JobError,
+  type RequestFields,
   unixSeconds,
 } from './job.js';
 
@@ -30,6 +31,8 @@ export class RunningJob {
   readonly id: string;
   readonly backend: BackendName;
   readonly createdAt: Date;
+  /** What is on record of its request. */
+  readonly request: RequestFields;
   /** Resolves when it is on record, or will never be, what the backend calls the job; or when the job is over. */
   readonly ticketed: Promise<void>;
   /** Resolves when the job's end is durable, or could not be made so. */
@@ -46,7 +49,8 @@ export class RunningJob {
   isResumable = false;
   #resolveOver: () => void = () => {};
   #resolveTicketed: () => void = () => {};
-  #isProcessing = false;
+  /** Resolves once it is on record that the backend works on the job; undefined while that is not known. */
+  #processing: Promise<unknown> | undefined;
   #stage: JobStage = 'waiting';
   #taskId: string | undefined;
   #brokenOffBy: JobError | undefined;
@@ -67,6 +71,7 @@ export class RunningJob {
     this.id = job.id;
     this.backend = job.backend;
     this.createdAt = new Date(job.timestamp * 1000);
+    this.request = job.request ?? {};
     this.#change = change;
     this.over = new Promise((resolve) => {
       this.#resolveOver = resolve;
@@ -76,7 +81,7 @@ export class RunningJob {
     });
     void this.over.then(this.#resolveTicketed);
     if (job.prompt_id !== undefined) this.#isFollowedAs(job.prompt_id);
-    this.#isProcessing = job.status === 'Processing';
+    if (job.status === 'Processing') this.#processing = Promise.resolve();
   }
 
   /** True from the moment an end was asked for, or the job was broken off. */
@@ -87,6 +92,11 @@ export class RunningJob {
   /** True once the job is to end Failed. */
   get failed(): boolean {
     return this.#failed;
+  }
+
+  /** True while the backend is known to work on a job that it has queued. */
+  get isProcessing(): boolean {
+    return this.#processing !== undefined && !this.ended;
   }
 
   /** How far the job has come, until it has ended. */
@@ -140,12 +150,14 @@ export class RunningJob {
     this.#resolveTicketed();
   }
 
-  /** The backend works on the job now. */
-  processing(): void {
-    if (this.ended || this.#isProcessing) return;
-    this.#isProcessing = true;
-    const change: JobChange = { status: 'Processing', started_at: unixSeconds() };
-    this.#last = this.#last.then(() => this.#change(change));
+  /** The backend works on the job now. Resolves once that is on record, or cannot be. Never rejects. */
+  async processing(): Promise<void> {
+    if (!this.ended && !this.#processing) {
+      const change: JobChange = { status: 'Processing', started_at: unixSeconds() };
+      this.#processing = this.#last.then(() => this.#change(change));
+      this.#last = this.#processing;
+    }
+    await this.#processing;
   }
 
   /** What is to be done once the job's end is on record. It must not reject. */

@@ -49,7 +49,7 @@ describe('the prompt', () => {
       '25': { class_type: 'RandomNoise', inputs: { noise_seed: 5 } },
       '6': encoder('a fox'),
     };
-    expect(read(workflow)).toEqual({ prompt: 'a fox', fields: { seed: 5, cfg_scale: 3.5 } });
+    expect(read(workflow)).toEqual({ prompt: 'a fox', fields: { nodes: 5, seed: 5, cfg_scale: 3.5 } });
   });
 
   test('is that of the first encoder where nothing leads to one', () => {
@@ -80,6 +80,7 @@ describe('the fields', () => {
       "5": {"class_type": "EmptyLatentImage", "inputs": {"width": 512, "height": 768, "batch_size": 2, "seed": 1}},
       "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "v1-5.safetensors"}}}`;
     expect(readWorkflow(text).fields).toEqual({
+      nodes: 3,
       seed: '18446744073709551615',
       steps: 4,
       cfg_scale: 8,

@@ -28,11 +28,12 @@ describe('a request', () => {
     const workflow = '{"6": {"class_type": "CLIPTextEncode", "inputs": {"text": "a bay"}}}';
     expect(factsOf(`{"prompt": ${workflow}, "client_id": "abc"}`)).toEqual({
       prompt: 'a bay',
-      fields: { client_id: 'abc' },
+      fields: { client_id: 'abc', nodes: 1 },
       imagesUnwanted: false,
       hasSecrets: false,
     });
     expect(factsOf('{"prompt": {}, "client_id": 7}').fields).toEqual({});
+    expect(factsOf('{"prompt": {}, "extra_data": {"client_id": "d"}}').fields).toEqual({ client_id: 'd' });
   });
 
   test('is never changed', () => {

@@ -303,6 +303,19 @@ describe('ComfyUI', () => {
     expect((await gateway.ended(first.id)).status).toBe('Completed');
   });
 
+  test('that is restarted some time after its queue was changed: what was not taken out is interrupted', async () => {
+    const gateway = await start();
+    comfy.state.hold();
+    const { id } = await prompt(gateway);
+    await until(gateway, id, ({ status }) => status === 'Processing');
+    await post(`${gateway.url}/queue`, { delete: ['another'] }).answer;
+    const looks = () => comfy.state.requests.filter(({ url }) => url === '/queue').length;
+    const enough = looks() + 5;
+    while (looks() < enough) await once(comfy.state, 'request');
+    comfy.restart();
+    expect(await gateway.ended(id)).toMatchObject({ status: 'Failed', error: { code: 'interrupted' } });
+  });
+
   test('that has lost a file: the job is Failed, not stored, with the files that are there', async () => {
     const gateway = await start();
     comfy.state.hold();

@@ -47,6 +47,9 @@ export function readWorkflow(text: string | undefined): WorkflowFacts {
   const nodes = nodesOf(text);
   const sampler = [...nodes.values()].find(({ inputs }) => isLink(inputs.positive)) ?? guiderOf(nodes);
   const fields: Record<string, string | number | boolean> = {};
+  // How far a prompt has come is reckoned by it.
+  const count = [...nodes.values()].filter(({ class_type }) => class_type !== '').length;
+  if (count > 0) fields.nodes = count;
   const negative = sampler ? textBehind(nodes, sampler.inputs.negative, 'negative') : undefined;
   if (negative) fields.negative_prompt = shortened(negative, MAX_FIELD_LENGTH);
   // What the sampler says of itself goes before what any other node says.

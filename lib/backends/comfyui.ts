@@ -31,7 +31,7 @@ export const comfyui: Backend = {
 
   readRequest(members): RequestFacts {
     const { prompt, fields } = readWorkflow(members.get('prompt')?.text);
-    const clientId = textOf(members, 'client_id');
+    const clientId = textOf(members, 'client_id') ?? clientIdIn(members.get('extra_data')?.text);
     return {
       prompt,
       fields: { ...fields, ...(clientId && { client_id: shortened(clientId, MAX_FIELD_LENGTH) }) },
@@ -58,6 +58,12 @@ export const comfyui: Backend = {
 
   advise: () => undefined,
 };
+
+/** Where `client_id` itself is absent, ComfyUI takes it from here. */
+function clientIdIn(extraData: string | undefined): string | undefined {
+  const { client_id } = objectOf(jsonOf(extraData));
+  return typeof client_id === 'string' ? client_id : undefined;
+}
 
 /** True also where `extra_data` is too large to be looked at. */
 function holdsSecrets(members: TopLevelMembers): boolean {

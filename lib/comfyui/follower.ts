@@ -17,6 +17,8 @@ const LONGEST_OUTAGE_PAUSE_MS = 5_000;
 const PAUSE_PER_LOOK = 10;
 /** A prompt that is neither in the queue nor in the history is looked for once more before it counts as gone. */
 const LOOKS_UNTIL_GONE = 2;
+/** A prompt that is still there in so many looks after others were taken out was not among them. */
+const LOOKS_AFTER_REMOVAL = 3;
 
 export interface ComfyUIFollowerOptions {
   readonly url: URL;
@@ -26,6 +28,8 @@ export interface ComfyUIFollowerOptions {
   readonly logger: Logger;
   /** Called when the places of jobs in ComfyUI's queue have changed. */
   readonly onMoved?: () => void;
+  /** Called with each job that is followed from now on. */
+  readonly onFollowed?: (job: RunningJob) => void;
 }
 
 interface Followed {
@@ -39,8 +43,8 @@ interface Followed {
   misses: number;
   /** Its history entry is there; its files are being fetched. */
   isEnding: boolean;
-  /** Somebody has changed ComfyUI's queue while the prompt was in it. */
-  queueChanged: boolean;
+  /** Somebody has just taken prompts out of ComfyUI's hands; in how many more looks this one may turn out to be among them. */
+  removalLooks: number;
 }
 
 /**
@@ -53,6 +57,10 @@ export class ComfyUIFollower {
   readonly #followed = new Map<string, Followed>();
   readonly #byPrompt = new Map<string, Followed>();
   #timer: NodeJS.Timeout | undefined;
+  /** When the timer fires, by the clock of `performance.now`. */
+  #dueMs = 0;
+  /** No look begins before, whatever the news: at most half of the time is spent on looking. */
+  #notBeforeMs = 0;
   #pauseMs = SHORTEST_PAUSE_MS;
   #looking: Promise<void> | undefined;
   #lookAgain = false;
@@ -85,7 +93,7 @@ export class ComfyUIFollower {
       position: undefined,
       misses: 0,
       isEnding: false,
-      queueChanged: false,
+      removalLooks: 0,
     };
     this.#followed.set(job.id, followed);
     this.#byPrompt.set(promptId, followed);
@@ -93,6 +101,7 @@ export class ComfyUIFollower {
       this.#forget(followed);
       void job.fail(error);
     });
+    this.#options.onFollowed?.(job);
     this.lookSoon();
   }
 
@@ -125,17 +134,23 @@ export class ComfyUIFollower {
     return new Map(ending.map(({ promptId, job }) => [promptId, job.id]));
   }
 
-  /** A prompt is in ComfyUI's hands now: somebody has heard it say so. */
-  started(promptId: string): void {
+  /** The job that ComfyUI works on, where that can only be one. */
+  get onlyProcessing(): RunningJob | undefined {
+    const [job, another] = [...this.#followed.values()].flatMap(({ job }) => (job.isProcessing ? [job] : []));
+    return another ? undefined : job;
+  }
+
+  /** A prompt is in ComfyUI's hands now: somebody has heard it say so. Resolves once that is on record. Never rejects. */
+  async started(promptId: string): Promise<void> {
     const followed = this.#byPrompt.get(promptId);
     if (!followed || followed.isEnding) return;
     this.#move(followed, undefined);
-    followed.job.processing();
+    await followed.job.processing();
   }
 
   /** Somebody changes ComfyUI's queue: prompts that vanish from it now were taken out. */
   queueChanges(): void {
-    for (const followed of this.#followed.values()) followed.queueChanged = true;
+    for (const followed of this.#followed.values()) followed.removalLooks = LOOKS_AFTER_REMOVAL;
     this.lookSoon();
   }
 
@@ -158,15 +173,22 @@ export class ComfyUIFollower {
   }
 
   #schedule(pauseMs: number): void {
-    clearTimeout(this.#timer);
     if (this.#isClosed || !this.#isAwaiting) return;
+    const nowMs = performance.now();
+    const dueMs = Math.max(nowMs + pauseMs, this.#notBeforeMs);
+    // What is due sooner stays so: news in a row would put it off for ever.
+    if (this.#timer && this.#dueMs <= dueMs) return;
+    clearTimeout(this.#timer);
+    this.#dueMs = dueMs;
     this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      if (!this.#isAwaiting) return;
       this.#looking = this.#look().finally(() => {
         this.#looking = undefined;
         this.#schedule(this.#lookAgain ? SHORTEST_PAUSE_MS : this.#pauseMs);
         this.#lookAgain = false;
       });
-    }, pauseMs).unref();
+    }, dueMs - nowMs).unref();
   }
 
   get #isAwaiting(): boolean {
@@ -185,15 +207,20 @@ export class ComfyUIFollower {
       for (const followed of awaited) {
         if (followed.job.ended) continue;
         const place = places.get(followed.promptId);
-        if (running.has(followed.promptId)) this.started(followed.promptId);
+        if (running.has(followed.promptId)) void this.started(followed.promptId);
         else if (place === undefined) moved = (await this.#lookInHistory(followed)) || moved;
-        if (place !== undefined || running.has(followed.promptId)) followed.misses = 0;
+        if (place !== undefined || running.has(followed.promptId)) {
+          followed.misses = 0;
+          followed.removalLooks = Math.max(0, followed.removalLooks - 1);
+        }
         moved = this.#move(followed, place) || moved;
       }
       this.#noteReachable();
-      const leastMs = (performance.now() - began) * PAUSE_PER_LOOK;
+      const endedMs = performance.now();
+      const tookMs = endedMs - began;
+      this.#notBeforeMs = endedMs + tookMs;
       const pauseMs = moved ? SHORTEST_PAUSE_MS : Math.min(this.#pauseMs * 1.5, LONGEST_PAUSE_MS);
-      this.#pauseMs = Math.max(pauseMs, leastMs);
+      this.#pauseMs = Math.max(pauseMs, tookMs * PAUSE_PER_LOOK);
     } catch (error) {
       this.#noteUnreachable(error);
       this.#pauseMs = Math.min(this.#pauseMs * 2, LONGEST_OUTAGE_PAUSE_MS);
@@ -213,7 +240,7 @@ export class ComfyUIFollower {
     if (followed.misses < LOOKS_UNTIL_GONE) return true;
     this.#forget(followed);
     void followed.job.fail(
-      followed.queueChanged
+      followed.removalLooks > 0
         ? { code: 'cancelled', message: "The prompt was deleted from ComfyUI's queue or history" }
         : {
             code: 'interrupted',
@@ -230,7 +257,7 @@ export class ComfyUIFollower {
     const { job, end } = followed;
     if (job.ended || end.signal.aborted) return;
     // It may have begun and ended between two looks.
-    job.processing();
+    void job.processing();
     try {
       const { kept, problem } = await keepOutputs({ url, images, logger, job, entry, signal: end.signal });
       const error = entry.error ?? problem;

@@ -20,6 +20,11 @@ export interface ForwarderOptions {
   readonly backend: { readonly title: string; readonly hint: string };
   /** What the backend gets as `Authorization`, `null` for none. Undefined: whatever the client has sent. */
   readonly authorization?: string | null | undefined;
+  /**
+   * Who reads along the text messages that a WebSocket brings from the backend, up to 1 MB each; undefined for one that
+   * nobody reads. `path` is without the query.
+   */
+  readonly readerOf?: ((path: string) => ((text: string) => void) | undefined) | undefined;
 }
 
 /**
@@ -34,10 +39,12 @@ export class Forwarder {
   readonly #backend: ForwarderOptions['backend'];
   /** Headers that differ from the client's, with every request; undefined takes one away. */
   readonly #changes: http.OutgoingHttpHeaders;
+  readonly #readerOf: NonNullable<ForwarderOptions['readerOf']>;
 
-  constructor({ target, backend, authorization }: ForwarderOptions) {
+  constructor({ target, backend, authorization, readerOf = () => undefined }: ForwarderOptions) {
     this.#target = target;
     this.#backend = backend;
+    this.#readerOf = readerOf;
     this.#changes = authorization === undefined ? {} : { authorization: authorization ?? undefined };
   }
 
@@ -93,8 +100,14 @@ export class Forwarder {
       serveWithoutUpgrade(req, socket, head);
       return;
     }
-    const upstream = this.#request(req, { connection: 'Upgrade', upgrade: req.headers.upgrade });
-    tunnelUpgrade({ upstream, socket, head, explain: (error) => this.#explain(error) });
+    const onText = this.#readerOf(originForm(req).replace(/\?.*/s, ''));
+    const upstream = this.#request(req, {
+      connection: 'Upgrade',
+      upgrade: req.headers.upgrade,
+      // Compressed messages could not be read along. Nobody has to agree to compression that is offered (RFC 7692).
+      ...(onText && { 'sec-websocket-extensions': undefined }),
+    });
+    tunnelUpgrade({ upstream, socket, head, explain: (error) => this.#explain(error), onText });
     upstream.end();
   }
 

@@ -5,6 +5,10 @@ import { refuseUpgrade } from './error-answer.js';
 import { headerPairs, responseHeaders } from './forward-headers.js';
 import { onBrokenAnswer } from './pass-on-answer.js';
 import { resetSocket } from './reset-socket.js';
+import { WebSocketTexts } from './websocket-texts.js';
+
+/** No message that says how a job gets on is nearly as long. */
+const MAX_TEXT_BYTES = 1024 * 1024;
 
 export interface UpgradeTunnelOptions {
   /** The same request to the backend, not ended yet. */
@@ -15,13 +19,18 @@ export interface UpgradeTunnelOptions {
   readonly head: Buffer;
   /** Says for people why there is no answer. */
   readonly explain: (error: unknown) => string;
+  /**
+   * Gets the text messages that pass from the backend to the client, up to 1 MB each. It reads along and has no hand in
+   * the stream, so there must be no extension that changes messages. What it throws ends the reading.
+   */
+  readonly onText?: ((text: string) => void) | undefined;
 }
 
 /**
  * Connects a client that asks for an upgrade with the backend: both ends to each other where the backend agrees, else
  * the client gets the refusal; 502 where there is no answer.
  */
-export function tunnelUpgrade({ upstream, socket, head, explain }: UpgradeTunnelOptions): void {
+export function tunnelUpgrade({ upstream, socket, head, explain, onText }: UpgradeTunnelOptions): void {
   let answered = false;
   let failure: unknown;
   // 'close' follows.
@@ -35,6 +44,7 @@ export function tunnelUpgrade({ upstream, socket, head, explain }: UpgradeTunnel
     if (head.length > 0) backendSocket.write(head);
     join(backendSocket, socket);
     join(socket, backendSocket);
+    if (onText) readAlong(backendSocket, backendHead, onText);
   });
   upstream.once('response', (answer) => {
     answered = true;
@@ -58,6 +68,22 @@ function join(from: Duplex, to: Duplex): void {
     if (from.readableEnded) (to as Socket).destroySoon();
     else to.destroy();
   });
+}
+
+/** A stream that its pipe has paused is paused for everybody: the client still sets the pace. */
+function readAlong(from: Duplex, head: Buffer, onText: (text: string) => void): void {
+  const texts = new WebSocketTexts({ maxTextBytes: MAX_TEXT_BYTES, onText });
+  const read = (chunk: Buffer) => {
+    try {
+      texts.write(chunk);
+      if (!texts.isOver) return;
+    } catch {
+      // The reading is over; the client's stream is not to notice.
+    }
+    from.off('data', read);
+  };
+  from.on('data', read);
+  read(head);
 }
 
 function headText(answer: IncomingMessage, headers: Iterable<readonly [string, string]>): string {

@@ -35,6 +35,16 @@ export class ProgressBoard {
     return this.#events.listenerCount('progress') > 0;
   }
 
+  /** A job is Processing; one that an earlier process has left so has to be told here. */
+  begin(job: Job): void {
+    this.#entries.set(job.id, {
+      job,
+      latest: undefined,
+      toldMs: Number.NEGATIVE_INFINITY,
+      timer: undefined,
+    });
+  }
+
   /** Takes what a backend says of a job. That of a job which is not Processing is of no use to anybody. */
   report(id: string, progress: JobProgress): void {
     const entry = this.#entries.get(id);
@@ -52,16 +62,8 @@ export class ProgressBoard {
   }
 
   #statusChanged(job: Job): void {
-    if (job.status === 'Processing') {
-      this.#entries.set(job.id, {
-        job,
-        latest: undefined,
-        toldMs: Number.NEGATIVE_INFINITY,
-        timer: undefined,
-      });
-    } else if (isFinished(job)) {
-      this.#forget(job.id);
-    }
+    if (job.status === 'Processing') this.begin(job);
+    else if (isFinished(job)) this.#forget(job.id);
   }
 
   #forget(id: string): void {

@@ -3,6 +3,7 @@ import type { Identity } from '../auth/identity.js';
 import type { Throttle } from '../auth/throttle.js';
 import { answerError } from '../http/error-answer.js';
 import type { ImageStore } from '../images/image-store.js';
+import type { Thumbnails } from '../images/thumbnails.js';
 import { isFinished } from '../job.js';
 import type { JobCanceller } from '../job-canceller.js';
 import { type JobState, jobJson, jobUrl } from '../job-json.js';
@@ -10,10 +11,9 @@ import type { Jobs } from '../jobs.js';
 import type { LiveEvents } from '../live/live-events.js';
 import type { Reruns } from '../reruns.js';
 import { eventRoutes } from './event-routes.js';
+import { imageRoutes } from './image-routes.js';
 import { oneOf, parseListQuery } from './list-query.js';
-import { sendImage } from './send-image.js';
 import { sendJob } from './send-job.js';
-import { sendZip } from './send-zip.js';
 import { type TrackerRouteOptions, trackerRoute } from './tracker-route.js';
 import type { JobEnds } from './wait-for-end.js';
 import { parseWaitTime } from './wait-time.js';
@@ -22,6 +22,7 @@ import { jobAccess, sendNotFound } from './with-job.js';
 export interface JobRoutesOptions extends TrackerRouteOptions {
   readonly jobs: Jobs;
   readonly images: ImageStore;
+  readonly thumbnails: Pick<Thumbnails, 'open'>;
   readonly stateOf: (id: string) => JobState;
   readonly canceller: Pick<JobCanceller, 'cancel'>;
   readonly ends: Pick<JobEnds, 'wait'>;
@@ -33,13 +34,13 @@ export interface JobRoutesOptions extends TrackerRouteOptions {
 
 /** The routes under which jobs and their images are found again: those of the A1111 extension, and ours beside them. */
 export function jobRoutes(options: JobRoutesOptions): Router {
-  const { jobs, images, stateOf, unknownIds, canceller, ends, reruns, live } = options;
+  const { jobs, images, thumbnails, stateOf, unknownIds, canceller, ends, reruns, live } = options;
   const route = trackerRoute(options);
   const router = express.Router();
 
   const withJob = jobAccess({ route, jobs, unknownIds });
 
-  router.use(eventRoutes({ route, withJob, live }));
+  router.use(eventRoutes({ route, withJob, live }), imageRoutes({ withJob, images, thumbnails }));
 
   router.get(
     '/sdapi/v1/job/:id',
@@ -60,29 +61,6 @@ export function jobRoutes(options: JobRoutesOptions): Router {
         state: stateOf(job.id),
       });
     }),
-  );
-
-  router.get(
-    '/sdapi/v1/job/:id/images/:n',
-    withJob(async (job, req, res) => {
-      const n = String(req.params.n);
-      const path = /^\d{1,6}$/.test(n) ? job.output_paths[Number(n)] : undefined;
-      const file = path === undefined ? undefined : await images.read(path);
-      if (!file) {
-        answerError(res, 404, `Image not found: the job has ${job.output_paths.length}, counted from 0`);
-        return;
-      }
-      try {
-        await sendImage(req, res, file, `${job.id}-${n}`);
-      } finally {
-        await file.close();
-      }
-    }),
-  );
-
-  router.get(
-    '/sdapi/v1/job/:id/zip',
-    withJob((job, _req, res) => sendZip(res, images, job)),
   );
 
   router.post(
