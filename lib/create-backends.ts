@@ -27,16 +27,18 @@ export function createBackends(
   const create = (backend: Backend, url: URL | undefined, queue: JobQueue): GatewayBackend => {
     // Automatic1111 itself may have said whose logins are right: it gets to see them.
     const judges = auth === 'backend' && backend.name === 'a1111';
-    const forwarder =
-      options.forward && url
-        ? new Forwarder({
-            target: url,
-            backend,
-            ...(required && !judges && { authorization: basicAuthorization(url) }),
-            ...(backend.name === 'comfyui' && { readerOf: readsAlong }),
-          })
-        : undefined;
-    return { backend, url, queue, forwarder };
+    // Where the host forwards, only the tracker's own calls have the credentials in the address.
+    const credentials = url && basicAuthorization(url);
+    const replaces = (required && !judges) || (!options.forward && credentials !== null);
+    const ownForwarder = url
+      ? new Forwarder({
+          target: url,
+          backend,
+          ...(replaces && { authorization: credentials }),
+          ...(backend.name === 'comfyui' && { readerOf: readsAlong }),
+        })
+      : undefined;
+    return { backend, url, queue, forwarder: options.forward ? ownForwarder : undefined, ownForwarder };
   };
   const all: GatewayBackend[] = [];
   // Without its address it is behind the host's handler, if anywhere.

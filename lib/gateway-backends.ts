@@ -12,6 +12,8 @@ export interface GatewayBackend {
   readonly queue: JobQueue;
   /** Absent where the host forwards. */
   readonly forwarder: Forwarder | undefined;
+  /** Passes on what the tracker itself has to, also where the host forwards the rest. Absent without an address. */
+  readonly ownForwarder: Forwarder | undefined;
 }
 
 /** The backends of one gateway, in the order in which they are asked whether a request is theirs. */

@@ -5,6 +5,8 @@ import { addressGroup } from './auth/address-group.js';
 import { isRefusal } from './auth/identity.js';
 import { Throttle } from './auth/throttle.js';
 import { ComfyUIFollower } from './comfyui/follower.js';
+import { isHistoryPath } from './comfyui/history-paths.js';
+import { createKeptHistory } from './comfyui/kept-history.js';
 import { ComfyUIMessages } from './comfyui/messages.js';
 import { OwnSocket } from './comfyui/own-socket.js';
 import { createBackends } from './create-backends.js';
@@ -33,6 +35,7 @@ import { Readiness } from './readiness.js';
 import { requireLogin } from './require-login.js';
 import { Reruns } from './reruns.js';
 import { type Purged, Retention } from './retention/retention.js';
+import { comfyuiRoutes } from './routes/comfyui-routes.js';
 import { healthRoutes } from './routes/health-routes.js';
 import { jobRoutes } from './routes/job-routes.js';
 import { pageRoutes } from './routes/page-routes.js';
@@ -130,7 +133,8 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
   const ends = new JobEnds({ jobs: kept, events });
   const thumbnails = new Thumbnails({ folder: join(dir, 'thumbnails'), images, logger });
   events.on('removed', (job) => void thumbnails.forget(job));
-  const comfyuiUrl = backends.get('comfyui')?.url;
+  const comfyuiAt = backends.get('comfyui');
+  const comfyuiUrl = comfyuiAt?.url;
   const follower =
     comfyuiUrl &&
     new ComfyUIFollower({
@@ -142,6 +146,8 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
       onMoved: () => live.streams.queueMoved(),
       onFollowed: (job) => ownSocket?.serve(job),
     });
+  const keptHistory =
+    comfyuiUrl && follower && createKeptHistory({ url: comfyuiUrl, store, images, events, follower, logger });
   const waiting = new WaitingJobs([backends, ...(follower ? [follower] : [])]);
   const live = createLive({ events, queue: waiting, jobs: kept, recorder, backends: backends.all, logger });
   const messages =
@@ -196,7 +202,10 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
     jobTimeoutMs: resolved.jobTimeoutMs,
     // Only once the folder is open is it known whether somebody has switched the tracking off.
     canRecord: async () => (await readiness.whenDecided()) && settings.trackingEnabled,
-    follow: (job) => follower?.follow(job),
+    follow: (job) => {
+      keptHistory?.index.follow(job.id, job.taskId);
+      follower?.follow(job);
+    },
     onClientLost: (job) => resolved.onDisconnect === 'cancel' && canceller.clientLeft(job),
   };
   const reruns = new Reruns({
@@ -220,6 +229,7 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
     const followable = follower ? (await store.unfinished()).filter(isFollowable) : [];
     await recorder.failInterrupted((jobs) => leftImages(images, jobs, logger), [...resumable, ...followable]);
     await deliveries?.open();
+    await keptHistory?.index.open();
     for (const job of followable) if (job.status === 'Processing') live.progress.begin(job);
     follower?.adopt(followable);
     void reruns.resume(resumable);
@@ -267,13 +277,29 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
     router.use(
       requireLogin({
         identify,
-        covers: (req) => backends.forwards || backends.matching(req.method, req.path) !== undefined,
+        covers: (req) =>
+          backends.forwards ||
+          backends.matching(req.method, req.path) !== undefined ||
+          (comfyuiUrl !== undefined && isHistoryPath(req.path)),
         withdrawsLogin: !isBackendLogin,
       }),
     );
   }
   router.use(noteDisturbances({ backends: backends.all.map(({ backend }) => backend), recorder }));
   if (follower) router.use(notePromptChanges(follower));
+  if (comfyuiUrl && comfyuiAt.ownForwarder && keptHistory) {
+    router.use(
+      comfyuiRoutes({
+        ...keptHistory,
+        url: comfyuiUrl,
+        backend: comfyuiAt.backend,
+        forwarder: comfyuiAt.ownForwarder,
+        logger,
+        identify,
+        canAnswer: () => readiness.whenDecided(),
+      }),
+    );
+  }
   router.use(
     trackGeneration({
       ...generation,

@@ -128,6 +128,12 @@ export class ComfyUIFollower {
     return this.#byPrompt.get(promptId)?.job;
   }
 
+  /** The jobs whose history entries have been read, and whose files are being fetched, by what ComfyUI calls them. */
+  get ending(): ReadonlyMap<string, string> {
+    const ending = [...this.#followed.values()].filter(({ isEnding }) => isEnding);
+    return new Map(ending.map(({ promptId, job }) => [promptId, job.id]));
+  }
+
   /** The job that ComfyUI works on, where that can only be one. */
   get onlyProcessing(): RunningJob | undefined {
     const [job, another] = [...this.#followed.values()].flatMap(({ job }) => (job.isProcessing ? [job] : []));

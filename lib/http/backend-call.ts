@@ -27,6 +27,8 @@ export interface BackendCall {
 export interface BackendAnswer {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
+  /** Names and values by turns, as they came. */
+  readonly rawHeaders: readonly string[];
   readonly body: Buffer;
 }
 
@@ -68,8 +70,8 @@ export function callBackend(base: URL, call: BackendCall): Promise<BackendAnswer
         else chunks.push(chunk);
       });
       incoming.once('end', () => {
-        const { statusCode: status = 0, headers } = incoming;
-        settle(() => resolve({ status, headers, body: Buffer.concat(chunks) }));
+        const { statusCode: status = 0, headers, rawHeaders } = incoming;
+        settle(() => resolve({ status, headers, rawHeaders, body: Buffer.concat(chunks) }));
       });
       incoming.on('error', (error) => fail(`broke off its answer${inBrackets(error)}`, error));
     });

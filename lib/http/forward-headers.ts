@@ -65,7 +65,10 @@ export function headerPairs(rawHeaders: readonly string[]): [name: string, value
 }
 
 /** The backend's headers as the client gets them, in their case and order, repeated ones as they were. */
-export function responseHeaders(answer: IncomingMessage): [name: string, value: string][] {
+export function responseHeaders(answer: {
+  readonly headers: IncomingHttpHeaders;
+  readonly rawHeaders: readonly string[];
+}): [name: string, value: string][] {
   const dropped = namedInConnection(answer.headers);
   return headerPairs(answer.rawHeaders).filter(([name]) => {
     const lower = name.toLowerCase();

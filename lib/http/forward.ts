@@ -27,6 +27,12 @@ export interface ForwarderOptions {
   readonly readerOf?: ((path: string) => ((text: string) => void) | undefined) | undefined;
 }
 
+/**
+ * Takes a request over that the backend answers with this status, before anything of that is passed on; 502 with a message
+ * where it does not answer at all. False: the answer is passed on as ever.
+ */
+export type TakeOver = (status: number, error?: string) => boolean;
+
 /** Passes requests on to one backend, as they are, and gives back what it answers. */
 export class Forwarder {
   readonly #target: URL;
@@ -43,7 +49,7 @@ export class Forwarder {
   }
 
   /** Answers with what the backend answers, or with 502 and a JSON body where there is no answer. */
-  handle(req: ParsedRequest, res: ServerResponse): void {
+  handle(req: ParsedRequest, res: ServerResponse, takeOver: TakeOver = () => false): void {
     // The client left while somebody in front was busy: there will be no 'close' to wait for.
     if (res.destroyed) return;
     const parsed = parsedBody(req);
@@ -55,6 +61,11 @@ export class Forwarder {
     let answered = false;
     let failure: unknown;
     upstream.once('response', (answer) => {
+      if (takeOver(answer.statusCode ?? 0)) {
+        answered = true;
+        upstream.destroy();
+        return;
+      }
       answered = passOnAnswer(upstream, answer, res);
       if (!answered) upstream.destroy(Object.assign(new Error(), { code: 'HPE_INVALID_STATUS' }));
     });
@@ -64,7 +75,9 @@ export class Forwarder {
     upstream.once('close', () => {
       const brokeOff = req.destroyed && !req.readableEnded;
       if (brokeOff) answerError(res, 500, 'The request broke off before its end');
-      else if (!answered) answerError(res, 502, this.#explain(failure));
+      else if (!answered && !takeOver(502, this.#explain(failure))) {
+        answerError(res, 502, this.#explain(failure));
+      }
       // Some clients look at an answer only when they have sent all that they have.
       req.unpipe(upstream);
       req.resume();
@@ -98,17 +111,25 @@ export class Forwarder {
     upstream.end();
   }
 
-  /** @param changes headers that differ from the client's; undefined takes one away. */
+  /**
+   * The client's headers as the backend gets them.
+   *
+   * @param changes headers that differ from the client's; undefined takes one away.
+   */
+  headersFor(req: IncomingMessage, changes: http.OutgoingHttpHeaders = {}): http.OutgoingHttpHeaders {
+    const headers = Object.entries({ ...requestHeaders(req, this.#target), ...this.#changes, ...changes });
+    return Object.fromEntries(headers.filter(([, value]) => value !== undefined));
+  }
+
   #request(req: IncomingMessage, changes: http.OutgoingHttpHeaders = {}): ClientRequest {
     const target = this.#target;
-    const headers = Object.entries({ ...requestHeaders(req, target), ...this.#changes, ...changes });
     const upstream = (target.protocol === 'https:' ? https : http).request({
       protocol: target.protocol,
       hostname: target.hostname.replace(/^\[|\]$/g, ''),
       port: target.port,
       method: req.method,
       path: target.pathname.replace(/\/$/, '') + originForm(req),
-      headers: Object.fromEntries(headers.filter(([, value]) => value !== undefined)),
+      headers: this.headersFor(req, changes),
       // A connection that was kept may be dead already, and a generation must not be sent twice.
       agent: false,
       lookup,

@@ -1,4 +1,5 @@
 import type { ClientRequest, IncomingMessage, ServerResponse } from 'node:http';
+import type { BackendAnswer } from './backend-call.js';
 import { responseHeaders } from './forward-headers.js';
 import { resetSocket } from './reset-socket.js';
 
@@ -19,17 +20,31 @@ export function passOnAnswer(upstream: ClientRequest, answer: IncomingMessage, r
     answer.destroy();
     return true;
   }
+  setHeaders(res, responseHeaders(answer));
+  res.writeHead(statusCode, /^[\t\x20-\x7e\x80-\xff]*$/.test(statusMessage) ? statusMessage : '');
+  answer.pipe(res);
+  onBrokenAnswer(upstream, answer, () => breakOff(res));
+  return true;
+}
+
+/** Gives a backend's answer that is all there, maybe with another body, to a response, if nothing has been answered yet. */
+export function sendAnswer(res: ServerResponse, answer: BackendAnswer, body: Buffer = answer.body): void {
+  if (res.headersSent || res.destroyed) return;
+  setHeaders(res, responseHeaders(answer));
+  // What the backend said of its length, and of how it was sent, is of the body as it came.
+  res.setHeader('Content-Length', body.length);
+  res.writeHead(answer.status);
+  res.end(body);
+}
+
+function setHeaders(res: ServerResponse, headers: readonly [name: string, value: string][]): void {
   const replaced = new Set<string>();
-  for (const [name, value] of responseHeaders(answer)) {
+  for (const [name, value] of headers) {
     const lower = name.toLowerCase();
     if (!replaced.has(lower) && !ADDED_TO.includes(lower)) res.removeHeader(name);
     replaced.add(lower);
     res.appendHeader(name, value);
   }
-  res.writeHead(statusCode, /^[\t\x20-\x7e\x80-\xff]*$/.test(statusMessage) ? statusMessage : '');
-  answer.pipe(res);
-  onBrokenAnswer(upstream, answer, () => breakOff(res));
-  return true;
 }
 
 /** Calls `listener` where an answer breaks off, maybe more than once. */
