@@ -61,6 +61,13 @@ async function until(gateway: Gateway, id: string, isWanted: (job: Job) => boole
   }
 }
 
+/** Resolves when ComfyUI has been asked for its queue so many times more. */
+async function looked(count: number): Promise<void> {
+  const looks = () => comfy.state.requests.filter(({ url }) => url === '/queue').length;
+  const enough = looks() + count;
+  while (looks() < enough) await once(comfy.state, 'request');
+}
+
 const held = (): Promise<[DemoExecution]> => once(comfy.state, 'held') as Promise<[DemoExecution]>;
 
 describe('a prompt', () => {
@@ -183,7 +190,8 @@ describe('while it waits and runs', () => {
     const second = await prompt(gateway, { seed: '2' });
     const third = await prompt(gateway, { seed: '3' });
     await until(gateway, first.id, ({ status }) => status === 'Processing');
-    // The look that has seen the first one run has seen the others wait.
+    // With the second look that begins now, all that the first one has seen is known.
+    await looked(2);
     expect(await show(gateway, second.id)).toMatchObject({ status: 'Pending', queue_position: 1 });
     expect(await show(gateway, third.id)).toMatchObject({ status: 'Pending', queue_position: 2 });
     comfy.state.releaseOne();
@@ -309,9 +317,7 @@ describe('ComfyUI', () => {
     const { id } = await prompt(gateway);
     await until(gateway, id, ({ status }) => status === 'Processing');
     await post(`${gateway.url}/queue`, { delete: ['another'] }).answer;
-    const looks = () => comfy.state.requests.filter(({ url }) => url === '/queue').length;
-    const enough = looks() + 5;
-    while (looks() < enough) await once(comfy.state, 'request');
+    await looked(5);
     comfy.restart();
     expect(await gateway.ended(id)).toMatchObject({ status: 'Failed', error: { code: 'interrupted' } });
   });

@@ -471,7 +471,6 @@ describe('as a process', () => {
   test('SIGTERM lets a running generation end; a second signal ends the process at once', async () => {
     const backend = await startBackend();
     const dir = await newFolder();
-    const began = Date.now();
     const gateways = [
       startProcess({ PORT: '0', A1111_URL: backend.url, TRACKER_DIR: dir }),
       startProcess({ PORT: '0', A1111_URL: backend.url, TRACKER_DIR: await newFolder() }),
@@ -479,7 +478,6 @@ describe('as a process', () => {
     const [patient, hasty] = gateways;
     backend.state.hold();
     const urls = await Promise.all(gateways.map((gateway) => gateway.listening()));
-    expect(Date.now() - began).toBeLessThan(10_000);
     expect(patient.said.out).toBe(`sd-job-tracker listens on ${urls[0]}, in front of ${backend.url}\n`);
     const requests = urls.map((url, i) => txt2img(url, i === 0 ? 'patient' : 'hasty'));
     const [head] = await Promise.all(requests.map((request) => request.head));
