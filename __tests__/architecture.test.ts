@@ -39,6 +39,7 @@ const floors: readonly (readonly string[])[] = [
     ...['track-generation.ts', 'note-disturbances.ts', 'note-prompt-changes.ts', 'require-login.ts'],
     ...['guarded-upgrade.ts', 'routes/'],
   ],
+  ['tracker-parts.ts', 'tracker-interface.ts'],
   ['job-tracker.ts'],
   ['index.ts'],
 ];

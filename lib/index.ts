@@ -4,6 +4,7 @@ export { JobTrackerError, type JobTrackerErrorCode } from './errors.js';
 export type { ImageStore, ImageWriter, StoredFile } from './images/image-store.js';
 export type {
   BackendName,
+  ComfyUIFile,
   Job,
   JobChange,
   JobError,
@@ -13,8 +14,9 @@ export type {
   RequestFields,
 } from './job.js';
 export type { JobEventMap, JobEvents } from './job-events.js';
-export { type JobTracker, jobTracker } from './job-tracker.js';
+export { jobTracker } from './job-tracker.js';
 export type { Jobs } from './jobs.js';
 export type { Logger } from './logger.js';
 export type { Duration, JobTrackerOptions } from './options.js';
 export type { JobPage, JobQuery, JobStore } from './stores/job-store.js';
+export type { CloseOptions, JobTracker, TrackedJobs } from './tracker-interface.js';
