@@ -280,10 +280,13 @@ export class Generation {
       backendIsFree: () => ticket.leave(),
     });
     if (!begun.isAccepted) this.#answer.response.onLost(() => this.#onClientLost(job));
-    job.afterwards(async () => {
-      await atMost(SETTLE_WITHIN_MS, this.#keeping.settle(job));
-      await atMost(HAND_OVER_WITHIN_MS, this.#handedOver);
-    });
+    job.afterwards(
+      async () => {
+        await atMost(SETTLE_WITHIN_MS, this.#keeping.settle(job));
+        await atMost(HAND_OVER_WITHIN_MS, this.#handedOver);
+      },
+      () => this.#body.discard(),
+    );
     void job.over.then(() => this.#options.deliveries?.over(job.id, job.failed));
     return job;
   }

@@ -19,6 +19,7 @@ import { JobEnds } from './routes/wait-for-end.js';
 import { trackGeneration } from './track-generation.js';
 import type { CloseOptions, JobTracker, TrackedJobs } from './tracker-interface.js';
 import { createParts } from './tracker-parts.js';
+import { warnOfUntrackedPrompts } from './warn-of-untracked-prompts.js';
 
 /** Ids are too many to be guessed; who tries all the same is slowed down. */
 const UNKNOWN_IDS = { limit: 100, windowMs: 60_000 };
@@ -79,7 +80,7 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
     );
   }
   router.use(noteDisturbances({ backends: backends.all.map(({ backend }) => backend), recorder }));
-  if (prompts) router.use(notePromptChanges(prompts.follower));
+  router.use(prompts ? notePromptChanges(prompts.follower) : warnOfUntrackedPrompts(logger));
   const comfyui = backends.get('comfyui');
   if (prompts && comfyui?.url && comfyui.ownForwarder) {
     router.use(

@@ -160,9 +160,12 @@ export class RunningJob {
     await this.#processing;
   }
 
-  /** What is to be done once the job's end is on record. It must not reject. */
-  afterwards(step: () => Promise<void>): void {
-    this.#hold(this.over.then(() => (this.#isParked ? undefined : step())));
+  /**
+   * What is to be done once the job's end is on record; `ifLeft` where the next process goes on with it instead. Neither may
+   * reject.
+   */
+  afterwards(step: () => Promise<void>, ifLeft: () => Promise<void>): void {
+    this.#hold(this.over.then(() => (this.#isParked ? ifLeft() : step())));
   }
 
   /** The head of the backend's answer is there: the backend works on something else now. */
