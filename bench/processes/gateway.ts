@@ -1,0 +1,39 @@
+import type { JobStatus } from '../../lib/index.js';
+import { serveParent } from '../harness/remote.js';
+import { ownUsage } from '../harness/usage.js';
+import { GATEWAY_KINDS, type GatewayKind } from './gateway-kinds.js';
+import { listen } from './listen.js';
+
+/*
+ * A process with one gateway in it, so that what it uses up is the gateway's own. Arguments: its kind, the backend's
+ * address, a folder.
+ */
+const [kind = '', target = '', dir = ''] = process.argv.slice(2);
+const { handler, tracker } = GATEWAY_KINDS[kind as GatewayKind]({ target, dir });
+await tracker?.ready;
+
+serveParent({
+  usage: () => ownUsage(),
+
+  /** How many jobs there are with a status. */
+  async count(status: JobStatus) {
+    return (await tracker?.jobs.list({ status, limit: 1 }))?.total ?? 0;
+  },
+
+  /** The ids of the newest jobs. */
+  async ids(limit: number) {
+    return (await tracker?.jobs.list({ limit }))?.jobs.map(({ id }) => id) ?? [];
+  },
+
+  /** Removes every job, with its images. */
+  async forget() {
+    for (;;) {
+      const jobs = (await tracker?.jobs.list({ limit: 1000 }))?.jobs ?? [];
+      if (jobs.length === 0) return;
+      await Promise.all(jobs.map(({ id }) => tracker?.jobs.remove(id)));
+    }
+  },
+});
+process.once('disconnect', () => process.exit());
+
+await listen(handler);
