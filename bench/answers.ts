@@ -67,8 +67,9 @@ async function measureSize(size: Size, { options, report, workshop }: BenchConte
           ...(isWarmUp && { hash: answer.hash }),
         });
         if (kind !== 'proxy' && kind !== 'pipe') {
+          await verifyJobs(kind, gateway, requests);
           await verifyImages(join(dir, 'output'), answer, requests);
-          await forget(kind, gateway, dir, requests);
+          await forget(kind, gateway, dir);
         }
         return measured;
       },
@@ -105,13 +106,14 @@ async function measureSize(size: Size, { options, report, workshop }: BenchConte
   await Promise.all([client, backend, ...gateways.map(({ gateway }) => gateway)].map((one) => one.stop()));
 }
 
-/** What has been looked at is removed before it costs the next one: the disk would still be writing it. */
-async function forget(kind: GatewayKind, gateway: Worker, dir: string, jobs: number): Promise<void> {
-  if (kind === 'naive') {
-    await rm(join(dir, 'output'), { recursive: true });
-    return;
-  }
+async function verifyJobs(kind: GatewayKind, gateway: Worker, jobs: number): Promise<void> {
+  if (kind === 'naive') return;
   const completed = await gateway.ask<number>('count', 'Completed');
   if (completed !== jobs) throw new Error(`Expected ${jobs} jobs to be Completed, found ${completed}`);
-  await gateway.ask('forget');
+}
+
+/** What has been looked at is removed before it costs the next one: the disk would still be writing it. */
+async function forget(kind: GatewayKind, gateway: Worker, dir: string): Promise<void> {
+  if (kind === 'naive') await rm(join(dir, 'output'), { recursive: true });
+  else await gateway.ask('forget');
 }

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { JobStatus } from '../../lib/index.js';
 import { serveParent } from '../harness/remote.js';
 import { ownUsage } from '../harness/usage.js';
@@ -15,8 +16,9 @@ await tracker?.ready;
 serveParent({
   usage: () => ownUsage(),
 
-  /** How many jobs there are with a status. */
+  /** How many jobs there are with a status, once all have ended: an answer waits for that one second at most. */
   async count(status: JobStatus) {
+    while ((await unfinished()) > 0) await sleep(20);
     return (await tracker?.jobs.list({ status, limit: 1 }))?.total ?? 0;
   },
 
@@ -34,6 +36,13 @@ serveParent({
     }
   },
 });
+async function unfinished(): Promise<number> {
+  const pages = await Promise.all(
+    (['Pending', 'Processing'] as const).map((status) => tracker?.jobs.list({ status, limit: 1 })),
+  );
+  return pages.reduce((sum, page) => sum + (page?.total ?? 0), 0);
+}
+
 process.once('disconnect', () => process.exit());
 
 await listen(handler);
