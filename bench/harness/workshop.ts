@@ -88,7 +88,7 @@ export class Workshop {
       stop: async () => {
         // Whoever is profiled has to end by itself.
         if (isProfiled) {
-          started.child.disconnect();
+          started.child.kill('SIGTERM');
           await started.ended;
         } else await started.kill();
         this.#running.delete(started);

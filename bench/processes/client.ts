@@ -46,12 +46,16 @@ serveParent({
         while (left > 0) {
           left -= 1;
           const sent = performance.now();
-          bytes += await ask(pool, load);
+          const received = await ask(pool, load);
+          bytes += received;
           timesMs.push(performance.now() - sent);
         }
       }),
     );
     const seconds = (performance.now() - began) / 1000;
+    if (load.sizeBytes !== undefined && bytes !== load.sizeBytes * load.requests) {
+      throw new Error(`Expected ${load.sizeBytes * load.requests} bytes together, got ${bytes}`);
+    }
     await pool.close();
     return { seconds, bytes, p50Ms: quantile(timesMs, 0.5), p99Ms: quantile(timesMs, 0.99) };
   },

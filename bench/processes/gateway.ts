@@ -43,6 +43,6 @@ async function unfinished(): Promise<number> {
   return pages.reduce((sum, page) => sum + (page?.total ?? 0), 0);
 }
 
-process.once('disconnect', () => process.exit());
+for (const end of ['disconnect', 'SIGTERM']) process.once(end, () => process.exit());
 
 await listen(handler);
