@@ -15,6 +15,8 @@ export interface GatewayOptions {
   readonly target: string;
   /** For jobs and images. */
   readonly dir: string;
+  /** How long jobs are kept, where that is limited. */
+  readonly retentionSeconds: number;
 }
 
 /** Ways to stand between a client and A1111. */
@@ -60,6 +62,15 @@ export const GATEWAY_KINDS = {
   forward({ target, dir }: GatewayOptions): Gateway {
     const app = express();
     const tracker = jobTracker({ dir, a1111: target, concurrency: Number.POSITIVE_INFINITY, env: {} });
+    app.use(tracker);
+    return { handler: app, tracker };
+  },
+
+  /** It forwards, and removes what is old every few seconds. */
+  soak({ target, dir, retentionSeconds }: GatewayOptions): Gateway {
+    const app = express();
+    const retention = `${retentionSeconds}s` as const;
+    const tracker = jobTracker({ dir, a1111: target, concurrency: 64, retention, purgeEvery: '5s', env: {} });
     app.use(tracker);
     return { handler: app, tracker };
   },

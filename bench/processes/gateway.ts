@@ -7,10 +7,14 @@ import { listen } from './listen.js';
 
 /*
  * A process with one gateway in it, so that what it uses up is the gateway's own. Arguments: its kind, the backend's
- * address, a folder.
+ * address, a folder; for how many seconds jobs are kept.
  */
-const [kind = '', target = '', dir = ''] = process.argv.slice(2);
-const { handler, tracker } = GATEWAY_KINDS[kind as GatewayKind]({ target, dir });
+const [kind = '', target = '', dir = '', seconds = '0'] = process.argv.slice(2);
+const { handler, tracker } = GATEWAY_KINDS[kind as GatewayKind]({
+  target,
+  dir,
+  retentionSeconds: Number(seconds),
+});
 await tracker?.ready;
 
 serveParent({
@@ -20,6 +24,10 @@ serveParent({
   async count(status: JobStatus) {
     while ((await unfinished()) > 0) await sleep(20);
     return (await tracker?.jobs.list({ status, limit: 1 }))?.total ?? 0;
+  },
+
+  async kept() {
+    return (await tracker?.jobs.list({ limit: 1 }))?.total ?? 0;
   },
 
   /** The ids of the newest jobs. */
