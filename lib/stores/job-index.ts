@@ -2,87 +2,90 @@ import type { Job } from '../job.js';
 import type { JobPage, JobQuery } from './job-store.js';
 import type { JobMap } from './kept-job.js';
 
-/** So many removed ids may lie in the list at least before it is cleared of them. */
+/** So many places of removed jobs may lie in the list at least before it is cleared of them. */
 const SLACK = 1000;
 
-/** Lists the jobs of a map newest first. It keeps only their ids, because a Map cannot be walked backwards. */
+/**
+ * Lists the jobs of a map newest first. A Map cannot be walked backwards, and is walked several times as slowly as an
+ * array: so they stand in one, too.
+ */
 export class JobIndex {
-  readonly #jobs: JobMap;
-  /** In creation order. Ids of removed jobs stay in for a while. */
-  #ids: string[];
-  readonly #removed = new Set<string>();
+  readonly #map: JobMap;
+  /** In creation order. The place of a removed job is empty for a while. */
+  #jobs: (Job | undefined)[] = [];
+  readonly #places = new Map<string, number>();
 
   constructor(jobs: JobMap) {
-    this.#jobs = jobs;
-    this.#ids = [...jobs.keys()];
+    this.#map = jobs;
+    this.#rebuild();
   }
 
-  added(id: string): void {
-    // The id would be in the list twice.
-    if (this.#removed.has(id)) this.#clear();
-    this.#ids.push(id);
+  /** The job is in the map now: it is new, or has been changed. */
+  put(job: Job): void {
+    const place = this.#places.get(job.id);
+    if (place !== undefined) {
+      this.#jobs[place] = job;
+      return;
+    }
+    this.#places.set(job.id, this.#jobs.length);
+    this.#jobs.push(job);
   }
 
+  /** The job is not in the map any more. */
   removed(id: string): void {
-    this.#removed.add(id);
-    if (this.#removed.size > SLACK + this.#ids.length / 2) this.#clear();
+    const place = this.#places.get(id);
+    if (place === undefined) return;
+    this.#places.delete(id);
+    this.#jobs[place] = undefined;
+    if (this.#jobs.length > SLACK + this.#map.size * 1.5) this.#rebuild();
   }
 
   list(query: JobQuery): JobPage {
     const { before, limit: _limit, ...filters } = query;
-    if (before !== undefined && !this.#mayBeShown(before, query)) {
-      return { jobs: [], total: this.#select({ ...filters, limit: 0 }).total };
-    }
+    const end = before === undefined ? this.#jobs.length : this.#placeOf(before, query);
     const isFiltered = Object.values(filters).some((filter) => filter !== undefined);
-    return isFiltered ? this.#select(query) : this.#walk(query);
+    return isFiltered ? this.#select(query, end) : this.#walk(query, end);
   }
 
-  /** Whether there is a job with this id, as far as whoever asks may know. */
-  #mayBeShown(id: string, { user }: JobQuery): boolean {
-    const job = this.#jobs.get(id);
-    return job !== undefined && isOf(user, job);
+  /** Where the job with this id stands, as far as whoever asks may know; else 0, which nothing stands before. */
+  #placeOf(id: string, { user }: JobQuery): number {
+    const place = this.#places.get(id);
+    const job = place === undefined ? undefined : this.#jobs[place];
+    return place !== undefined && job !== undefined && isOf(user, job) ? place : 0;
   }
 
   /** All jobs, so that only those on the page are touched. */
-  #walk({ before, limit }: JobQuery): JobPage {
+  #walk({ limit }: JobQuery, end: number): JobPage {
     const jobs: Job[] = [];
-    const start = before === undefined ? this.#ids.length : this.#ids.lastIndexOf(before);
-    for (let at = start - 1; at >= 0 && jobs.length < limit; at -= 1) {
-      const job = this.#jobs.get(this.#ids[at] as string);
+    for (let at = end - 1; at >= 0 && jobs.length < limit; at -= 1) {
+      const job = this.#jobs[at];
       if (job !== undefined) jobs.push(job);
     }
-    return { jobs, total: this.#jobs.size };
+    return { jobs, total: this.#map.size };
   }
 
-  /**
-   * Those that match. The total needs every job in any case, and a Map is walked forwards ten times as fast as it is asked
-   * for one id after the other, so the last matches are kept in a ring.
-   */
-  #select({ ip, status, backend, user, after, before, limit }: JobQuery): JobPage {
-    const end = before === undefined ? undefined : this.#jobs.get(before);
-    const ring: Job[] = [];
-    let candidates = 0;
+  /** Those that match. The total needs every job in any case. */
+  #select({ ip, status, backend, user, after, limit }: JobQuery, end: number): JobPage {
+    const jobs: Job[] = [];
     let total = 0;
-    let isBefore = limit > 0;
-    for (const job of this.#jobs.values()) {
-      if (job === end) isBefore = false;
+    for (let at = this.#jobs.length - 1; at >= 0; at -= 1) {
+      const job = this.#jobs[at];
+      if (job === undefined) continue;
       if (ip !== undefined && job.ip !== ip) continue;
       if (status !== undefined && job.status !== status) continue;
       if (backend !== undefined && job.backend !== backend) continue;
       if (!isOf(user, job)) continue;
       if (after !== undefined && job.timestamp <= after) continue;
       total += 1;
-      if (!isBefore) continue;
-      ring[candidates % limit] = job;
-      candidates += 1;
+      if (at < end && jobs.length < limit) jobs.push(job);
     }
-    const oldest = candidates > limit ? candidates % limit : 0;
-    return { jobs: [...ring.slice(oldest), ...ring.slice(0, oldest)].reverse(), total };
+    return { jobs, total };
   }
 
-  #clear(): void {
-    this.#ids = this.#ids.filter((id) => !this.#removed.has(id));
-    this.#removed.clear();
+  #rebuild(): void {
+    this.#jobs = [...this.#map.values()];
+    this.#places.clear();
+    for (const [place, job] of this.#jobs.entries()) this.#places.set((job as Job).id, place);
   }
 }
 

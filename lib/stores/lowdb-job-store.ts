@@ -174,15 +174,18 @@ export class LowdbJobStore implements JobStore {
   async #commit({ low, adapter, index, inserting }: OpenStore, entry: JournalEntry): Promise<void> {
     const id = idOf(entry);
     const isInsert = 'put' in entry && !low.data.has(id);
-    if ('put' in entry) low.data.set(id, entry.put);
-    else low.data.delete(id);
-    if (!('put' in entry)) index.removed(id);
+    if ('put' in entry) {
+      low.data.set(id, entry.put);
+      index.put(entry.put);
+    } else {
+      low.data.delete(id);
+      index.removed(id);
+    }
     if (!isInsert) {
       // An update or a removal that cannot be written stays in force, and is written with the next change that can be.
       adapter.record({ entry });
       return low.write();
     }
-    index.added(id);
     inserting.set(id, entry);
     adapter.record({
       entry,
