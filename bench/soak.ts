@@ -44,6 +44,10 @@ export const soak: Bench = async ({ options, report, workshop }) => {
     samples.push({ atSeconds: (performance.now() - began) / 1000, jobs, ...steady, ...usage });
   }
   await client.ask('stop');
+  const answered = samples.reduce((sum, sample) => sum + sample.answered, 0);
+  if (answered < 0.95 * PER_SECOND * seconds) {
+    throw new Error(`Expected about ${PER_SECOND * seconds} answers, got ${answered}`);
+  }
 
   report.say(
     `${PER_SECOND} jobs a second with one image of 100 KB, ${KEPT} kept, ${options.minutes} minutes`,
