@@ -1,4 +1,4 @@
-import { stat } from 'node:fs/promises';
+import { open, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -83,13 +83,21 @@ serveParent({
     } satisfies SteadyResult;
   },
 
-  /** The delay of an event loop with nothing to do beside: the machine's own share. */
+  /** An event loop with nothing to do but to append 600 bytes and sync them, again and again: the machine's own share. */
   async idle({ seconds }: { seconds: number }) {
     const loop = monitorEventLoopDelay({ resolution: 1 });
+    const file = await open(join(folder, 'synced'), 'a');
+    const timesMs: number[] = [];
     loop.enable();
-    await sleep(seconds * 1000);
+    for (const start = performance.now(); performance.now() - start < seconds * 1000; await sleep(5)) {
+      const sent = performance.now();
+      await file.write(Buffer.alloc(600));
+      await file.datasync();
+      timesMs.push(performance.now() - sent);
+    }
     loop.disable();
-    return delays(loop);
+    await file.close();
+    return { ...delays(loop), syncP99Ms: quantile(timesMs, 0.99) };
   },
 
   close: () => store.close(),
@@ -136,7 +144,11 @@ function delays(loop: IntervalHistogram) {
 function watchSnapshots(): () => Promise<number> {
   const numbers = new Set<number>();
   const look = async () => {
-    numbers.add((await stat(join(folder, 'jobs.json'))).ino);
+    try {
+      numbers.add((await stat(join(folder, 'jobs.json'))).ino);
+    } catch {
+      // For a moment it is only there as its backup.
+    }
   };
   void look();
   const timer = setInterval(look, 200);
