@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import WebSocket from 'ws';
+import type WebSocket from 'ws';
 import { basicAuthorization } from '../http/backend-call.js';
 import { lookup } from '../http/lookup.js';
 import type { RunningJob } from '../running-job.js';
@@ -29,6 +29,8 @@ export class OwnSocket {
   #socket: WebSocket | undefined;
   #retry: NodeJS.Timeout | undefined;
   #retryMs = FIRST_RETRY_MS;
+  /** The attempt that counts: an earlier one that is still under way comes to nothing. */
+  #attempt = 0;
 
   constructor(options: OwnSocketOptions) {
     this.#options = options;
@@ -38,15 +40,20 @@ export class OwnSocket {
   serve(job: RunningJob): void {
     if (job.request.client_id !== undefined || job.ended) return;
     this.#jobs.add(job);
-    if (this.#jobs.size === 1) this.#open();
+    if (this.#jobs.size === 1) void this.#open();
     void job.over.then(() => {
       this.#jobs.delete(job);
       if (this.#jobs.size === 0) this.#close();
     });
   }
 
-  #open(): void {
+  async #open(): Promise<void> {
     const { url, onText } = this.#options;
+    this.#attempt += 1;
+    const attempt = this.#attempt;
+    // Few hosts ever need it: it is not to cost every one of them a part of its start.
+    const { default: WebSocket } = await import('ws');
+    if (attempt !== this.#attempt) return;
     const address = new URL(url);
     address.username = '';
     address.password = '';
@@ -79,11 +86,12 @@ export class OwnSocket {
 
   #openLater(): void {
     this.#socket = undefined;
-    this.#retry = setTimeout(() => this.#open(), this.#retryMs).unref();
+    this.#retry = setTimeout(() => void this.#open(), this.#retryMs).unref();
     this.#retryMs = Math.min(this.#retryMs * 2, MAX_RETRY_MS);
   }
 
   #close(): void {
+    this.#attempt += 1;
     clearTimeout(this.#retry);
     this.#retryMs = FIRST_RETRY_MS;
     const socket = this.#socket;

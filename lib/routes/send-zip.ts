@@ -1,6 +1,6 @@
 import type { Readable } from 'node:stream';
 import type { Response } from 'express';
-import { ZipFile } from 'yazl';
+import type { ZipFile } from 'yazl';
 import { answerError } from '../http/error-answer.js';
 import { sniffImage } from '../images/image-format.js';
 import type { ImageStore, StoredFile } from '../images/image-store.js';
@@ -17,7 +17,9 @@ export async function sendZip(res: Response, store: ImageStore, job: Job): Promi
   const files: StoredFile[] = [];
   const streams: Readable[] = [];
   const missing: string[] = [];
-  const zip = new ZipFile();
+  // Few hosts ever need it: it is not to cost every one of them a part of its start.
+  const yazl = await import('yazl');
+  const zip = new yazl.ZipFile();
   const output = zip.outputStream as Readable;
   const fail = (error: Error) => output.destroy(error);
   zip.on('error', fail);
