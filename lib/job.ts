@@ -28,7 +28,7 @@ export type JobErrorCode =
 export interface JobError {
   readonly code: JobErrorCode;
   readonly message: string;
-  /** The HTTP status that the backend answered, where it did. */
+  /** The HTTP status of the answer, where there was one: 502 is also what the gateway says of a backend that it cannot reach. */
   readonly status?: number;
 }
 
