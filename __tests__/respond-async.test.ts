@@ -274,7 +274,7 @@ describe('Prefer: respond-async', () => {
     await send(PREFER);
     await reached.opened;
     const closing = gateway.tracker.close({ within: 0 });
-    await settled();
+    await until(async () => gateway.log.join().includes('broken off'));
     held.open();
     await closing;
     await settled();

@@ -41,8 +41,11 @@ export interface StartOptions {
  * Compiles the project into a folder, in less than a second: a process that is started many times must not translate
  * TypeScript each time.
  */
-export async function compileProgram(folder: string): Promise<CompiledProgram> {
-  for (const room of ROOMS) {
+export async function compileProgram(
+  folder: string,
+  rooms: readonly string[] = ROOMS,
+): Promise<CompiledProgram> {
+  for (const room of rooms) {
     const names = (await readdir(join(root, room), { recursive: true })).filter((name) =>
       /(?<!\.d|\.test)\.ts$/.test(name),
     );

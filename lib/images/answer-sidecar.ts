@@ -35,6 +35,8 @@ export interface WrittenSidecar {
 const TEXT_FOLLOWS = ',\n"answer":';
 const AFTER_TEXT = '}\n';
 const MAX_HEADER_BYTES = 4 * 1024 * 1024;
+/** So many bytes are written at once, or a chunk more. */
+const WRITE_BYTES = 64 * 1024;
 const FIRST_READ_BYTES = 16 * 1024;
 
 /**
@@ -49,14 +51,25 @@ export async function writeSidecar(
 ): Promise<WrittenSidecar> {
   const writer = await store.create(stem);
   let sizeBytes = 0;
+  // Most are small, and go to the disk in one piece.
+  let gathered: Buffer[] = [];
+  let gatheredBytes = 0;
+  const flush = async () => {
+    await writer.write(Buffer.concat(gathered));
+    sizeBytes += gatheredBytes;
+    gathered = [];
+    gatheredBytes = 0;
+  };
   const write = async (bytes: Buffer) => {
-    await writer.write(bytes);
-    sizeBytes += bytes.length;
+    gathered.push(bytes);
+    gatheredBytes += bytes.length;
+    if (gatheredBytes >= WRITE_BYTES) await flush();
   };
   try {
     await write(Buffer.from(JSON.stringify(header).slice(0, -1) + TEXT_FOLLOWS));
     for await (const chunk of text) await write(chunk);
     await write(Buffer.from(AFTER_TEXT));
+    await flush();
     return { path: await writer.finish('json'), sizeBytes };
   } catch (error) {
     await writer.discard();

@@ -146,9 +146,9 @@ export class FileImageStore implements ImageStore {
     const folder = path.dirname(target);
     if (!isStoredPath(storedPath)) throw new Error(`Expected a path within the folder, got ${target}`);
     await this.#folders.use(folder, async () => {
-      if (!isWithin(root, await realpath(folder)))
-        throw new Error(`Expected ${folder} not to lead out of ${root}`);
-      if (await exists(target)) throw new Error(`Expected no file at ${target}, there is one`);
+      const [real, isTaken] = await Promise.all([realpath(folder), exists(target)]);
+      if (!isWithin(root, real)) throw new Error(`Expected ${folder} not to lead out of ${root}`);
+      if (isTaken) throw new Error(`Expected no file at ${target}, there is one`);
       await rename(partialPath, target);
     });
     await this.#sync(target);
