@@ -1,6 +1,6 @@
 /**
  * A demo ComfyUI: it speaks as ComfyUI does, over HTTP and WebSocket, but draws landscapes and needs no graphics card.
- * `node --import tsx examples/demo-comfyui.ts` starts it; `createDemoComfyUI` is for tests.
+ * `npm run demo:comfyui` starts it; `createDemoComfyUI` is for tests.
  *
  * Environment: `PORT` (8188), `HOST` (127.0.0.1), `DEMO_SECONDS` for one generation (4).
  *

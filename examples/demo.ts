@@ -31,7 +31,8 @@ In another terminal, make a picture. It takes four seconds, but the head with it
   curl -sS -D - -o answer.json ${url}/sdapi/v1/txt2img \\
     -H 'Content-Type: application/json' -d '{"prompt": "a quiet bay at dusk", "steps": 20}'
 
-Do it once more and press Ctrl-C in the middle: the job goes on all the same. See all jobs:
+Do it once more and press Ctrl-C in the middle: the job goes on all the same. Do it a third time: it is the answer that
+you have just missed, and nothing is generated anew. See all jobs:
 
   curl -sS ${url}/sdapi/v1/jobs
 

@@ -10,7 +10,7 @@ export type BackendName = (typeof BACKEND_NAMES)[number];
  *
  * - `backend`: the backend answered with an error, or with something that is not a whole answer
  * - `unreachable`: no connection to the backend
- * - `interrupted`: the gateway ended while the job ran
+ * - `interrupted`: the gateway ended while the job ran, or ComfyUI was restarted and does not know it any more
  * - `cancelled`: somebody stopped it
  * - `timeout`: it ran longer than `jobTimeout`
  * - `not_stored`: the pictures were made, but could not be kept (disk full, no rights)
@@ -28,7 +28,7 @@ export type JobErrorCode =
 export interface JobError {
   readonly code: JobErrorCode;
   readonly message: string;
-  /** The HTTP status that the backend answered, where it did. */
+  /** The HTTP status of the answer, where there was one: 502 is also what the gateway says of a backend that it cannot reach. */
   readonly status?: number;
 }
 

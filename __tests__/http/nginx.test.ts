@@ -20,16 +20,16 @@ import { tempFolders } from '../helpers/temp-folder.js';
 const newFolder = tempFolders();
 const image = bigPng(300_000);
 const answer = answerWith([image]);
-const readme = await readFile(new URL('../../README.md', import.meta.url), 'utf8');
+const guide = await readFile(new URL('../../docs/behind-a-proxy.md', import.meta.url), 'utf8');
 
-/** The block of the README, word for word, but for what a test has to choose for itself. */
-const recommended = (/```nginx\nlocation \/ \{\n([^`]*)\n\}\n```/.exec(readme)?.[1] ?? '')
+/** The first block of the guide, word for word, but for what a test has to choose for itself. */
+const recommended = (/```nginx\nlocation \/ \{\n([^`]*)\n\}\n```/.exec(guide)?.[1] ?? '')
   .replace('http://127.0.0.1:8080', 'http://127.0.0.1:GATEWAY')
   .replace(/proxy_read_timeout .*/, 'proxy_read_timeout 2s;');
 
 const settings = {
   'nginx’s defaults': 'proxy_pass http://127.0.0.1:GATEWAY; proxy_read_timeout 2s;',
-  'the README’s settings': recommended,
+  'the guide’s settings': recommended,
 };
 
 async function freePort(): Promise<number> {
@@ -89,7 +89,7 @@ async function startNginx(location: string): Promise<{ url: string; stop: () => 
   };
 }
 
-test('the README has settings for nginx', () => {
+test('the guide has settings for nginx', () => {
   expect(recommended).toContain('proxy_http_version 1.1;');
 });
 

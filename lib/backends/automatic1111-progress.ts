@@ -1,7 +1,7 @@
 import { JobTrackerError } from '../errors.js';
 import { type BackendAnswer, callBackend } from '../http/backend-call.js';
 import type { JobProgress } from '../job.js';
-import { askForTask, objectOf } from './automatic1111-tasks.js';
+import { askForTask, jsonObject } from './automatic1111-tasks.js';
 import type { ProgressSource } from './backend.js';
 
 const ANSWER_WITHIN_MS = 5_000;
@@ -67,7 +67,7 @@ function isCount(value: unknown): value is number {
 type Said = Readonly<Record<string, unknown>>;
 
 function saidIn({ status, body }: BackendAnswer, url: URL): Said {
-  const said = status === 200 ? objectOf(body) : undefined;
+  const said = status === 200 ? jsonObject(body) : undefined;
   if (said) return said;
   const what = status === 200 ? 'something else' : status;
   throw new JobTrackerError(

@@ -14,7 +14,7 @@ export const automatic1111Tasks: BackendTasks = {
 
   async look(url, taskId) {
     const answer = await askForTask(url, taskId);
-    const said = answer.status === 200 ? objectOf(answer.body) : undefined;
+    const said = answer.status === 200 ? jsonObject(answer.body) : undefined;
     if (typeof said?.active !== 'boolean' || typeof said.queued !== 'boolean') {
       const what = answer.status === 200 ? 'something else than a progress' : answer.status;
       const message = `${url.origin} cannot say what it is running: it answered ${what} to ${PROGRESS_PATH}`;
@@ -51,7 +51,8 @@ export function askForTask(url: URL, taskId: string, signal?: AbortSignal): Prom
   });
 }
 
-export function objectOf(body: Buffer): Readonly<Record<string, unknown>> | undefined {
+/** The JSON object of an answer; undefined where it is something else. */
+export function jsonObject(body: Buffer): Readonly<Record<string, unknown>> | undefined {
   try {
     const value: unknown = JSON.parse(body.toString());
     return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined;

@@ -3,8 +3,8 @@ import { BACKEND_NAMES, JOB_STATUSES } from '../job.js';
 import { isJobId } from '../job-id.js';
 import type { JobQuery } from '../stores/job-store.js';
 
-export const DEFAULT_LIMIT = 50;
-export const MAX_LIMIT = 1_000;
+const DEFAULT_LIMIT = 50;
+const MAX_LIMIT = 1_000;
 
 type QueryValue = unknown;
 

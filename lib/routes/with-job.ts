@@ -45,7 +45,7 @@ export function jobAccess({ route, jobs, unknownIds }: WithJobOptions): WithJob 
 }
 
 /** Who asks, for counting: who has logged in shares no count with others of the same address. */
-export function askerOf(req: Request, { name }: Identity): string | undefined {
+function askerOf(req: Request, { name }: Identity): string | undefined {
   return name === undefined ? req.ip : `user ${name}`;
 }
 
