@@ -125,11 +125,10 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
   const images = resolved.images ?? new FileImageStore({ folder: join(dir, 'output'), logger });
   const events = createJobEvents();
   const recorder = new JobRecorder({ store, events, logger, generateId: generateJobId });
-  const kept = createJobs(store, images, events, logger);
+  const thumbnails = new Thumbnails({ folder: join(dir, 'thumbnails'), images, logger });
+  const kept = createJobs({ store, images, thumbnails, events, logger });
   const canceller = new JobCanceller({ jobs: kept, recorder, backends, logger });
   const ends = new JobEnds({ jobs: kept, events });
-  const thumbnails = new Thumbnails({ folder: join(dir, 'thumbnails'), images, logger });
-  events.on('removed', (job) => void thumbnails.forget(job));
   const comfyuiUrl = backends.get('comfyui')?.url;
   const follower =
     comfyuiUrl &&
