@@ -1,5 +1,6 @@
 import { copyFile, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import compression from 'compression';
 import cors from 'cors';
@@ -79,14 +80,18 @@ function storeThatStarts(instead: () => Promise<void>) {
   return store;
 }
 
-/** Lets the disk take a request only once the gate is open. `reached` tells when it is to take one. */
-function holdKeeping() {
+/**
+ * Lets the disk take a request only once the gate is open; or take it, and not say so. `reached` tells when it is to take
+ * one.
+ */
+function holdKeeping(isTaken = false) {
   const { keep } = KeptRequests.prototype;
   const [reached, held] = [gate(), gate()];
   jest.spyOn(KeptRequests.prototype, 'keep').mockImplementation(async function (this: KeptRequests, ...args) {
     reached.open();
+    if (isTaken) await keep.apply(this, args);
     await held.opened;
-    return keep.apply(this, args);
+    if (!isTaken) await keep.apply(this, args);
   });
   return { reached: reached.opened, open: held.open };
 }
@@ -254,6 +259,34 @@ describe('Prefer: respond-async', () => {
     expect((await given).status).toBe(200);
   });
 
+  test('nor one of which the disk says too late that it has it', async () => {
+    await start();
+    const keeping = holdKeeping(true);
+    const held = holdAnswers();
+    const given = send(PREFER);
+    await backend.received();
+    await until(async () => (await keptRequests()).length === 0);
+    keeping.open();
+    held.open();
+    expect((await given).status).toBe(200);
+  });
+
+  test('a request that nobody would run again does not wait for that record', async () => {
+    const held = gate();
+    let reachedMs = 0;
+    const begin = () => {
+      reachedMs = performance.now();
+      return held.opened;
+    };
+    await start({ store: storeThatStarts(begin) });
+    const given = send();
+    await backend.received();
+    // The others wait two seconds for it.
+    expect(performance.now() - reachedMs).toBeLessThan(1_900);
+    held.open();
+    expect((await given).status).toBe(200);
+  });
+
   test('the backend gets the request only once it is on record that it does', async () => {
     const held = gate();
     await start({ store: storeThatStarts(() => held.opened) });
@@ -351,6 +384,49 @@ describe('Prefer: respond-async', () => {
       expect((await gateway.ended(id)).status).toBe('Completed');
     },
   );
+
+  test('nor does it wait longer for a disk that does not even let go of the request', async () => {
+    await start({ store: storeThatStarts(() => Promise.reject(new Error('ENOSPC'))) });
+    const held = gate();
+    const { remove } = KeptRequests.prototype;
+    const [reached, removing] = [gate(), jest.spyOn(KeptRequests.prototype, 'remove')];
+    removing.mockImplementation(async function (this: KeptRequests, jobId) {
+      reached.open();
+      await held.opened;
+      return remove.call(this, jobId);
+    });
+    const { id } = jobOf(await send(PREFER));
+    await reached.opened;
+    await settled();
+    expect(backend.bodies).toHaveLength(0);
+    await backend.received();
+    held.open();
+    expect((await gateway.ended(id)).status).toBe('Completed');
+  });
+
+  test('what was to be read of a request that had to go is closed where the gateway ends meanwhile', async () => {
+    await start({ store: storeThatStarts(() => Promise.reject(new Error('ENOSPC'))) });
+    const [reached, held] = [gate(), gate()];
+    jest.spyOn(KeptRequests.prototype, 'remove').mockImplementation(async () => {
+      reached.open();
+      await held.opened;
+    });
+    await send(PREFER);
+    await reached.opened;
+    expect(openFilesBelow(join(dir, 'requests'))).toHaveLength(1);
+    const closing = gateway.tracker.close({ within: 0 });
+    await settled();
+    held.open();
+    await closing;
+    expect(backend.bodies).toHaveLength(0);
+    await until(() => openFilesBelow(join(dir, 'requests')).length === 0);
+  });
+
+  test('a large request that has been answered stays open nowhere', async () => {
+    await start();
+    expect((await send({}, `{"prompt":"${'x'.repeat(3_000_000)}"}`)).status).toBe(200);
+    await until(() => openFilesBelow(join(dir, 'requests')).length === 0);
+  });
 
   test('a lost job that only waits is not promised to anybody', async () => {
     await start();
@@ -487,12 +563,12 @@ describe('after the gateway died', () => {
 
   describe('what is resumed', () => {
     /** A gateway has been stopped while this job was waiting in it. */
-    async function waiting(headers: Record<string, string> = PREFER): Promise<string> {
+    async function waiting(headers: Record<string, string> = PREFER, body = BODY): Promise<string> {
       const held = holdAnswers();
       await start();
       await send(PREFER, '{"prompt":"first"}');
       await backend.received();
-      const { id } = jobOf(await send(headers));
+      const { id } = jobOf(await send(headers, body));
       await gateway.tracker.close({ within: 0 });
       await gateway.close();
       held.open();
@@ -508,6 +584,25 @@ describe('after the gateway died', () => {
       held.open();
       expect((await gateway.ended(id)).status).toBe('Completed');
       expect(backend.bodies).toHaveLength(2);
+    });
+
+    test('stays on the disk, and reaches the backend only once it is on record that it does', async () => {
+      const body = `{"prompt":"${'x'.repeat(3_000_000)}"}`;
+      const id = await waiting(PREFER, body);
+      const [reached, held] = [gate(), gate()];
+      const begin = () => {
+        reached.open();
+        return held.opened;
+      };
+      await start({ store: storeThatStarts(begin) });
+      await reached.opened;
+      await settled();
+      expect(backend.bodies).toHaveLength(1);
+      // Neither is it held a second time.
+      expect(openFilesBelow(join(dir, 'requests'))).toEqual([]);
+      held.open();
+      expect((await gateway.ended(id)).status).toBe('Completed');
+      expect(backend.bodies[1]?.toString().startsWith(body.slice(0, -1))).toBe(true);
     });
 
     test('ends Failed where its request cannot be read any more', async () => {
@@ -576,7 +671,7 @@ describe('after the gateway died', () => {
 describe('POST /sdapi/v1/job/{id}/retry', () => {
   const retry = async (id: string) => call(url(`/sdapi/v1/job/${id}/retry`), { method: 'POST' }).answer;
 
-  async function failed(headers: Record<string, string> = {}, body?: string): Promise<string> {
+  async function failed(headers: Record<string, string> = {}, body?: string | Buffer): Promise<string> {
     const { script } = backend;
     backend.script = (res) => void res.writeHead(500).end('{"detail":"CUDA out of memory"}');
     const { headers: answered, status } = await send(headers, body);
@@ -672,6 +767,26 @@ describe('POST /sdapi/v1/job/{id}/retry', () => {
   });
 
   const basic = (login: string) => `Basic ${Buffer.from(login).toString('base64')}`;
+
+  test('with logins of the gateway’s own: the backend has not needed that of the request', async () => {
+    await start({ auth: 'ann:one' });
+    const headers = { Authorization: `Basic ${btoa('ann:one')}` };
+    const id = await failed(headers);
+    await isKept(id);
+    const again = await call(url(`/sdapi/v1/job/${id}/retry`), { method: 'POST', headers }).answer;
+    expect(again.status).toBe(202);
+    expect((await gateway.ended(jobOf(again).id)).status).toBe('Completed');
+    expect(backend.headers[1]).not.toHaveProperty('authorization');
+  });
+
+  test('what a parser of the host’s has unpacked goes on unpacked', async () => {
+    await start({ front: (app: Express) => app.use(express.json()) });
+    const id = await failed({ 'Content-Encoding': 'gzip' }, gzipSync(BODY));
+    await isKept(id);
+    expect((await gateway.ended(jobOf(await retry(id)).id)).status).toBe('Completed');
+    expect(backend.headers[1]).not.toHaveProperty('content-encoding');
+    expect(JSON.parse(String(backend.bodies[1]))).toMatchObject({ prompt: 'a bay', cfg_scale: 7 });
+  });
 
   test('409 also where the backend’s URL holds a login: that of the request may be a wrong one', async () => {
     await start({ a1111: backend.url.replace('//', '//me:pw@') });

@@ -117,12 +117,14 @@ export class RequestKeeping {
     try {
       if (!job.failed) {
         await requests?.remove(job.id);
-      } else if (requests && this.isAllowed && !(await requests.has(job.id))) {
-        const copy = body.keptCopy();
-        if (copy) await requests.keep(job.id, this.#head(), copy);
-        // The job may have been removed meanwhile.
-        if (!(await store.get(job.id))) await requests.remove(job.id);
+        return;
       }
+      // There is none of a body that is read from the disk.
+      const copy = this.isAllowed ? body.keptCopy() : undefined;
+      if (!requests || !copy) return;
+      await requests.keep(job.id, this.#head(), copy);
+      // The job may have been removed meanwhile.
+      if (!(await store.get(job.id))) await requests.remove(job.id);
     } catch (error) {
       logger.warn(messageOf(error));
     } finally {
@@ -149,7 +151,7 @@ export class RequestKeeping {
       const isUndone = name === 'content-encoding' && body.parsed;
       if (typeof value === 'string' && !isUndone) headers[name] = value;
     }
-    const needsLogin = this.#options.passesLogin && (req.headers.authorization ?? '').trim() !== '';
+    const needsLogin = this.#options.passesLogin && Boolean(req.headers.authorization);
     return {
       method: req.method ?? 'POST',
       url: req.url ?? path,
