@@ -188,7 +188,6 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
     images,
     deliveries,
     requests,
-    passesLogin: !authenticator.required || isBackendLogin,
     logger,
     dir,
     earlyHead: resolved,

@@ -19,8 +19,6 @@ export interface RequestKeepingOptions {
   readonly requests: KeptRequests | undefined;
   readonly store: JobStore;
   readonly logger: Logger;
-  /** True where the client's own login goes on to the backend. */
-  readonly passesLogin: boolean;
 }
 
 export interface KeepableRequest {
@@ -151,7 +149,8 @@ export class RequestKeeping {
       const isUndone = name === 'content-encoding' && body.parsed;
       if (typeof value === 'string' && !isUndone) headers[name] = value;
     }
-    const needsLogin = this.#options.passesLogin && Boolean(req.headers.authorization);
+    // One that is the gateway's own has been taken away by now.
+    const needsLogin = Boolean(req.headers.authorization);
     return {
       method: req.method ?? 'POST',
       url: req.url ?? path,
