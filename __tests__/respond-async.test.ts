@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { copyFile, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
@@ -414,8 +415,9 @@ describe('Prefer: respond-async', () => {
     await send(PREFER);
     await reached.opened;
     expect(openFilesBelow(join(dir, 'requests'))).toHaveLength(1);
+    const failed = once(gateway.tracker.events, 'failed');
     const closing = gateway.tracker.close({ within: 0 });
-    await settled();
+    await failed;
     held.open();
     await closing;
     expect(backend.bodies).toHaveLength(0);
@@ -511,6 +513,23 @@ describe('after the gateway died', () => {
     held.open();
   });
 
+  test('what nobody can want any more goes: requests of completed jobs, bodies that were half written', async () => {
+    await start();
+    const first = jobOf(await send(PREFER, '{"prompt":"first"}')).id;
+    await gateway.ended(first);
+    const held = holdAnswers();
+    const running = jobOf(await send(PREFER, '{"prompt":"running"}')).id;
+    await backend.received(2);
+    const { id } = jobOf(await send(PREFER));
+    for (const name of [`${first}.request`, 'Unknown1.request', 'half.new', '0b1c2d'])
+      await copyFile(join(dir, 'requests', `${id}.request`), join(dir, 'requests', name));
+    await killAndStart();
+    // What ran is Failed, and can be tried again.
+    expect(await keptRequests()).toEqual([`${id}.request`, `${running}.request`].sort());
+    held.open();
+    expect((await gateway.ended(id)).status).toBe('Completed');
+  });
+
   test('requests that were kept in forward mode go in wrap mode: nobody can run them', async () => {
     const held = gate();
     backend.script = () => held.opened;
@@ -603,6 +622,44 @@ describe('after the gateway died', () => {
       held.open();
       expect((await gateway.ended(id)).status).toBe('Completed');
       expect(backend.bodies[1]?.toString().startsWith(body.slice(0, -1))).toBe(true);
+    });
+
+    test('is one, where the gateway is closed while it sorts them out: the others wait for the next process', async () => {
+      const held = holdAnswers();
+      await start();
+      await send(PREFER, '{"prompt":"first"}');
+      await backend.received();
+      const [second, third] = [jobOf(await send(PREFER)), jobOf(await send(PREFER, '{"prompt":"third"}'))];
+      await gateway.tracker.close({ within: 0 });
+      await gateway.close();
+      held.open();
+      const { open } = KeptRequests.prototype;
+      const [reached, go] = [gate(), gate()];
+      let opened = 0;
+      jest.spyOn(KeptRequests.prototype, 'open').mockImplementation(async function (
+        this: KeptRequests,
+        jobId,
+      ) {
+        opened += 1;
+        // Each of them has been looked at once.
+        if (opened === 3) {
+          reached.open();
+          await go.opened;
+        }
+        return open.call(this, jobId);
+      });
+      await start();
+      await reached.opened;
+      const closing = gateway.tracker.close();
+      await settled();
+      go.open();
+      await closing;
+      await gateway.close();
+      jest.restoreAllMocks();
+      expect(backend.bodies).toHaveLength(2);
+      await start();
+      expect((await gateway.tracker.jobs.get(second.id))?.status).toBe('Completed');
+      expect((await gateway.ended(third.id)).status).toBe('Completed');
     });
 
     test('ends Failed where its request cannot be read any more', async () => {
@@ -705,6 +762,19 @@ describe('POST /sdapi/v1/job/{id}/retry', () => {
     // It failed all the same, and may be tried once more.
     expect((await gateway.tracker.jobs.get(id))?.status).toBe('Failed');
     await until(async () => (await keptRequests()).join() === `${id}.request`);
+  });
+
+  test('with its query, and nothing stays open', async () => {
+    await start();
+    backend.script = (res) => void res.writeHead(500).end();
+    const { headers } = await post(url('/sdapi/v1/txt2img?a=1'), BODY).answer;
+    const id = headers['x-job-id'] as string;
+    await gateway.ended(id);
+    await isKept(id);
+    backend.script = (res, _body, req) =>
+      sendAnswer(res, req.url?.endsWith('?a=1') ? answer : Buffer.from(''));
+    expect((await gateway.ended(jobOf(await retry(id)).id)).status).toBe('Completed');
+    await until(() => openFilesBelow(join(dir, 'requests')).length === 0);
   });
 
   test('also after a restart, until the job is removed', async () => {

@@ -124,7 +124,6 @@ export class Reruns {
   }
 
   #obstacle({ head }: RequestFile): string | undefined {
-    if (head.secrets_cut) return 'Secrets were cut from the request of this job';
     if (head.needs_login && this.#options.authorization === null) {
       return 'The backend wants the login of whoever sent this request, which is not kept';
     }

@@ -75,8 +75,8 @@ describe('a request', () => {
     expect(log).toEqual([]);
   });
 
-  test('has every mark of its head, and is for nobody else to read', async () => {
-    const marked: RequestHead = { ...head, user: 'ann', secrets_cut: true, needs_login: true };
+  test('has the mark of its head, and is for nobody else to read', async () => {
+    const marked: RequestHead = { ...head, needs_login: true };
     await kept.keep(id, marked, of('x'));
     expect((await read(id))?.head).toEqual(marked);
     if (process.platform !== 'win32') expect((await stat(pathOf(id))).mode & 0o777).toBe(0o600);
