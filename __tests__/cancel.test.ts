@@ -4,12 +4,15 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { createProxyMiddleware } from 'http-proxy-middleware';
 import { createDemoA1111, type DemoA1111 } from '../examples/demo-backend.js';
 import type { Job } from '../lib/index.js';
+import { createLowdbJobStore } from '../lib/stores/lowdb-job-store.js';
 import { type Answer, type Call, call, post } from './helpers/client.js';
-import { type Gateway, type GatewayOptions, startGateway } from './helpers/gateway.js';
+import { collectingLogger, type Gateway, type GatewayOptions, startGateway } from './helpers/gateway.js';
 import { until } from './helpers/kept-jobs.js';
 import { sampleImages } from './helpers/sample-images.js';
 import {
   answerWith,
+  bigPng,
+  gate,
   type ScriptedBackend,
   sendAnswer,
   startScriptedBackend,
@@ -473,6 +476,34 @@ describe('a backend that', () => {
     expect(await jobOf(running.id)).toMatchObject({ status: 'Completed' });
   });
 
+  test('begins to answer while it is asked about the job: 409, and the next one is not hit', async () => {
+    const running = await startOne();
+    const res = generating[0] as ServerResponse;
+    onProgress = async (progress) => {
+      res.writeHead(200, { 'Content-Type': 'application/json', 'Content-Length': answer.length });
+      res.write(answer.subarray(0, 20));
+      await until(() => running.request.received.length > 0);
+      active(progress);
+    };
+    const reply = await cancel(running.id);
+    expect([reply.status, json(reply)]).toEqual([409, { error: `Job ${running.id} is about to end` }]);
+    expect(interrupts).toBe(0);
+    res.end(answer.subarray(20));
+    expect(await gateway.ended(running.id)).toMatchObject({ status: 'Completed' });
+  });
+
+  test('is asked about a job that something else ends meanwhile: no interrupt', async () => {
+    const { id } = await startOne();
+    onProgress = async (progress) => {
+      const failed = once(gateway.tracker.events, 'failed');
+      void gateway.tracker.close({ within: '1ms' });
+      await failed;
+      active(progress);
+    };
+    await expect(gateway.tracker.jobs.cancel(id)).rejects.toThrow(`Job ${id} is about to end`);
+    expect(interrupts).toBe(0);
+  });
+
   test('is about to get the interrupt does not get the next job before', async () => {
     const running = await startOne();
     const next = txt2img('next');
@@ -680,6 +711,21 @@ describe("onDisconnect: 'cancel'", () => {
     expect(gateway.log).toEqual([]);
   });
 
+  test('of a job that has ended there is nothing to say when its client leaves before it has taken all', async () => {
+    const large = answerWith([bigPng(12 * 1024 * 1024)]);
+    scripted = await startScriptedBackend((res) => sendAnswer(res, large));
+    await start({ onDisconnect: 'cancel', retryWindow: false, a1111: scripted.url });
+    const request = post(`${gateway.url}/sdapi/v1/txt2img`, { prompt: 'a' }, { unread: true });
+    const id = await idOf(request);
+    expect(await gateway.ended(id)).toMatchObject({ status: 'Completed' });
+    request.request.destroy();
+    await until(
+      () => new Promise((resolve) => gateway.server.getConnections((_error, count) => resolve(count === 0))),
+    );
+    expect((await call(`${gateway.url}/sdapi/v1/job/${id}?images=none`).answer).status).toBe(200);
+    expect(gateway.log).toEqual([]);
+  });
+
   test('by default the job goes on', async () => {
     await start();
     const request = await startRunning();
@@ -692,6 +738,28 @@ describe("onDisconnect: 'cancel'", () => {
     demo.state.release();
     for (const id of ids) expect(await gateway.ended(id)).toMatchObject({ status: 'Completed' });
   });
+});
+
+test('a job that has just been ended by something else is not said to be cancelled', async () => {
+  const dir = await newFolder();
+  const store = createLowdbJobStore({ folder: dir, logger: collectingLogger([]) });
+  const { update } = store;
+  const [reached, held] = [gate(), gate()];
+  store.update = async (id, change) => {
+    if (change.status === 'Failed') {
+      reached.open();
+      await held.opened;
+    }
+    return update.call(store, id, change);
+  };
+  await start({ dir, store });
+  await startRunning();
+  const id = await idOf(txt2img('waiting'));
+  const closing = gateway.tracker.close({ within: '1ms' });
+  await reached.opened;
+  const refused = expect(gateway.tracker.jobs.cancel(id)).rejects.toThrow(`Job ${id} is about to end`);
+  held.open();
+  await Promise.all([refused, closing]);
 });
 
 test('a tracker that is stopped in the middle of a cancel says that it was', async () => {

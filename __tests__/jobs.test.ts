@@ -22,7 +22,7 @@ beforeEach(async () => {
   await store.open();
   await images.open();
   events = createJobEvents();
-  jobs = createJobs(store, images, events, log);
+  jobs = createJobs({ store, images, events, logger: log });
 });
 
 afterEach(() => store.close());

@@ -1,4 +1,4 @@
-import { rm } from 'node:fs/promises';
+import { rm, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import express, { type Express, type Request, type Response } from 'express';
@@ -8,7 +8,7 @@ import type { Job, JobTrackerOptions } from '../lib/index.js';
 import { createLowdbJobStore } from '../lib/stores/lowdb-job-store.js';
 import { type Call, call, post } from './helpers/client.js';
 import { collectingLogger, type Gateway, type GatewayOptions, startGateway } from './helpers/gateway.js';
-import { until } from './helpers/kept-jobs.js';
+import { openFilesBelow, until } from './helpers/kept-jobs.js';
 import { sampleImages } from './helpers/sample-images.js';
 import {
   answerWith,
@@ -238,6 +238,49 @@ describe('a lost answer is found by the same request', () => {
     expect(Buffer.concat(pieces).equals(answerWith(images))).toBe(true);
   });
 
+  test('without a blank in it once it has begun', async () => {
+    await start({ keepAlive: '10ms' });
+    const large = answerWith([bigPng(12_000_000)]);
+    const held = gate();
+    backend.script = async (res) => {
+      await held.opened;
+      sendAnswer(res, large);
+    };
+    const id = await lose();
+    await seenLost();
+    const again = post(url(), BODY, { unread: true });
+    const incoming = await again.incoming;
+    held.open();
+    await gateway.ended(id);
+    const pieces: Buffer[] = [];
+    for await (const piece of incoming) {
+      pieces.push(piece);
+      // Time for a few blanks.
+      if (String(piece).includes('{')) await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    const body = Buffer.concat(pieces);
+    expect(body.subarray(body.indexOf('{')).equals(large)).toBe(true);
+  });
+
+  test('by those who come after one that left before there was a head', async () => {
+    await start({ headAfter: false });
+    const held = holdAnswers();
+    for (let client = 0; client < 2; client += 1) {
+      const lost = send();
+      if (client === 0) await backend.received();
+      else await until(async () => (await connections()) === 1);
+      for (let i = 0; i < 20; i += 1) await call(url('/sdapi/v1/jobs')).answer;
+      lost.request.destroy();
+      await seenLost();
+    }
+    const [id] = await ids();
+    const again = send();
+    await until(async () => (await connections()) === 1);
+    held.open();
+    expect((await again.answer).headers['x-job-id']).toBe(id);
+    expect(backend.bodies).toHaveLength(1);
+  });
+
   test('once more, where the second client has left, too', async () => {
     await start();
     const held = gate();
@@ -358,10 +401,15 @@ describe('what has been handed over', () => {
     await seenLost();
     const impatient = send({ 'X-Impatient': '1' });
     await until(() => inFront?.hasHeader('x-job-id') === true);
-    inFront?.status(503).end('too slow');
-    expect((await impatient.answer).status).toBe(503);
+    inFront?.status(503).write('too ');
     held.open();
     await gateway.ended(id);
+    // What would be written into it would be there by now.
+    for (let i = 0; i < 20; i += 1) await call(url('/sdapi/v1/jobs')).answer;
+    inFront?.end('slow');
+    const { status, body } = await impatient.answer;
+    expect([status, body.toString()]).toEqual([503, 'too slow']);
+    await until(() => openFilesBelow(join(dir, 'output')).length === 0);
     const again = await send().answer;
     expect([again.status, again.headers['x-job-id']]).toEqual([200, id]);
   });
@@ -404,9 +452,69 @@ describe('a client that is led to a lost answer', () => {
   test('gets a new generation when the disk does not answer', async () => {
     await start();
     await loseCompleted();
-    jest.spyOn(FileImageStore.prototype, 'read').mockReturnValueOnce(new Promise(() => {}));
+    const late = gate();
+    const { read } = FileImageStore.prototype;
+    jest.spyOn(FileImageStore.prototype, 'read').mockImplementationOnce(async function (
+      this: FileImageStore,
+      path,
+    ) {
+      await late.opened;
+      return read.call(this, path);
+    });
     expect((await send().answer).status).toBe(200);
     expect(backend.bodies).toHaveLength(2);
+    late.open();
+    // What it gives after all is not kept open.
+    await call(url('/sdapi/v1/jobs')).answer;
+    await until(() => openFilesBelow(join(dir, 'output')).length === 0);
+  });
+
+  test('by its key gets a new generation where there is none after all, once', async () => {
+    await start();
+    const key = { 'Idempotency-Key': '"a"' };
+    const first = (await send(key).answer).headers['x-job-id'] as string;
+    await removeImageOf(first);
+    const second = (await send(key).answer).headers['x-job-id'] as string;
+    expect(second).not.toBe(first);
+    expect((await send(key).answer).headers['x-job-id']).toBe(second);
+    expect(backend.bodies).toHaveLength(2);
+  });
+
+  test('leaves nothing open where it does not take all of it', async () => {
+    await start();
+    backend.script = (res) => sendAnswer(res, answerWith([bigPng(12_000_000)]));
+    await loseCompleted();
+    const again = post(url(), BODY, { unread: true });
+    (await again.incoming).socket.resetAndDestroy();
+    await seenLost();
+    await until(() => openFilesBelow(join(dir, 'output')).length === 0);
+  });
+
+  test('is told of no job where there is none after all, and no new one can be recorded', async () => {
+    const store = lowdbStore();
+    await start({ store });
+    await removeImageOf(await loseCompleted());
+    jest.spyOn(store, 'insert').mockRejectedValue(new Error('ENOSPC'));
+    const again = await send().answer;
+    expect([again.status, again.body.equals(answers[1] as Buffer)]).toEqual([200, true]);
+    expect(again.headers).not.toHaveProperty('x-job-id');
+  });
+
+  test('sees that it breaks off where it cannot be read to its end, and is not led there again', async () => {
+    await start();
+    backend.script = (res) => sendAnswer(res, answerWith([bigPng(12_000_000)]));
+    const id = await loseCompleted();
+    const again = post(url(), BODY, { unread: true });
+    const incoming = await again.incoming;
+    expect(incoming.headers['x-job-id']).toBe(id);
+    // Nobody takes it: most of it is still on the disk, however much time there was.
+    for (let i = 0; i < 50; i += 1) await call(url('/sdapi/v1/jobs')).answer;
+    await truncate(join(dir, 'output', (await jobOf(id)).output_paths[0] as string), 1_000);
+    incoming.resume();
+    await expect(again.answer).rejects.toThrow();
+    await until(() => openFilesBelow(join(dir, 'output')).length === 0);
+    backend.script = (res) => sendAnswer(res, nextAnswer());
+    expect((await send().answer).headers['x-job-id']).not.toBe(id);
   });
 
   test('does not wait for ever for an end that could not be recorded', async () => {
@@ -597,9 +705,38 @@ describe('a request is a new one', () => {
     await seenLost();
     const again = send();
     expect((await again.head).headers['x-job-id']).toBe(id);
+    backend.script = (res) => sendAnswer(res, nextAnswer());
+    held.open();
+    // It has been told this job's id: another one's answer would not be that of this job.
+    await expect(again.answer).rejects.toMatchObject({ code: 'ECONNRESET' });
+    expect(backend.bodies).toHaveLength(1);
+    expect(await ids()).toEqual([id]);
+    expect(await isLedTo(id)).toBe(false);
+  });
+
+  test.each(['disturbed', 'cancelled'])('when the job is %s while the client waits', async (what) => {
+    await start();
+    const held = gate();
+    backend.script = async (res, _body, req) => {
+      if (req.url === '/internal/progress') res.end('{"active":true,"queued":false,"completed":false}');
+      else if (req.url === '/sdapi/v1/interrupt') res.end('{}');
+      else {
+        await held.opened;
+        sendAnswer(res, nextAnswer());
+      }
+    };
+    const id = await lose();
+    await seenLost();
+    const again = send();
+    expect((await again.head).headers['x-job-id']).toBe(id);
+    if (what === 'disturbed') await post(url('/sdapi/v1/interrupt'), {}).answer;
+    const cancelling = what === 'cancelled' ? gateway.tracker.jobs.cancel(id) : undefined;
+    if (cancelling) await until(async () => backend.bodies.length === 3);
     held.open();
     await expect(again.answer).rejects.toMatchObject({ code: 'ECONNRESET' });
-    backend.script = (res) => sendAnswer(res, nextAnswer());
+    await cancelling;
+    // All of it is there, and is nobody's answer.
+    expect(await jobOf(id)).toMatchObject({ output_paths: [expect.any(String)] });
     expect(await isLedTo(id)).toBe(false);
   });
 

@@ -1,5 +1,7 @@
+import { once } from 'node:events';
 import { copyFile, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import compression from 'compression';
 import cors from 'cors';
@@ -79,14 +81,18 @@ function storeThatStarts(instead: () => Promise<void>) {
   return store;
 }
 
-/** Lets the disk take a request only once the gate is open. `reached` tells when it is to take one. */
-function holdKeeping() {
+/**
+ * Lets the disk take a request only once the gate is open; or take it, and not say so. `reached` tells when it is to take
+ * one.
+ */
+function holdKeeping(isTaken = false) {
   const { keep } = KeptRequests.prototype;
   const [reached, held] = [gate(), gate()];
   jest.spyOn(KeptRequests.prototype, 'keep').mockImplementation(async function (this: KeptRequests, ...args) {
     reached.open();
+    if (isTaken) await keep.apply(this, args);
     await held.opened;
-    return keep.apply(this, args);
+    if (!isTaken) await keep.apply(this, args);
   });
   return { reached: reached.opened, open: held.open };
 }
@@ -254,6 +260,34 @@ describe('Prefer: respond-async', () => {
     expect((await given).status).toBe(200);
   });
 
+  test('nor one of which the disk says too late that it has it', async () => {
+    await start();
+    const keeping = holdKeeping(true);
+    const held = holdAnswers();
+    const given = send(PREFER);
+    await backend.received();
+    await until(async () => (await keptRequests()).length === 0);
+    keeping.open();
+    held.open();
+    expect((await given).status).toBe(200);
+  });
+
+  test('a request that nobody would run again does not wait for that record', async () => {
+    const held = gate();
+    let reachedMs = 0;
+    const begin = () => {
+      reachedMs = performance.now();
+      return held.opened;
+    };
+    await start({ store: storeThatStarts(begin) });
+    const given = send();
+    await backend.received();
+    // The others wait two seconds for it.
+    expect(performance.now() - reachedMs).toBeLessThan(1_900);
+    held.open();
+    expect((await given).status).toBe(200);
+  });
+
   test('the backend gets the request only once it is on record that it does', async () => {
     const held = gate();
     await start({ store: storeThatStarts(() => held.opened) });
@@ -352,6 +386,50 @@ describe('Prefer: respond-async', () => {
     },
   );
 
+  test('nor does it wait longer for a disk that does not even let go of the request', async () => {
+    await start({ store: storeThatStarts(() => Promise.reject(new Error('ENOSPC'))) });
+    const held = gate();
+    const { remove } = KeptRequests.prototype;
+    const [reached, removing] = [gate(), jest.spyOn(KeptRequests.prototype, 'remove')];
+    removing.mockImplementation(async function (this: KeptRequests, jobId) {
+      reached.open();
+      await held.opened;
+      return remove.call(this, jobId);
+    });
+    const { id } = jobOf(await send(PREFER));
+    await reached.opened;
+    await settled();
+    expect(backend.bodies).toHaveLength(0);
+    await backend.received();
+    held.open();
+    expect((await gateway.ended(id)).status).toBe('Completed');
+  });
+
+  test('what was to be read of a request that had to go is closed where the gateway ends meanwhile', async () => {
+    await start({ store: storeThatStarts(() => Promise.reject(new Error('ENOSPC'))) });
+    const [reached, held] = [gate(), gate()];
+    jest.spyOn(KeptRequests.prototype, 'remove').mockImplementation(async () => {
+      reached.open();
+      await held.opened;
+    });
+    await send(PREFER);
+    await reached.opened;
+    expect(openFilesBelow(join(dir, 'requests'))).toHaveLength(1);
+    const failed = once(gateway.tracker.events, 'failed');
+    const closing = gateway.tracker.close({ within: 0 });
+    await failed;
+    held.open();
+    await closing;
+    expect(backend.bodies).toHaveLength(0);
+    await until(() => openFilesBelow(join(dir, 'requests')).length === 0);
+  });
+
+  test('a large request that has been answered stays open nowhere', async () => {
+    await start();
+    expect((await send({}, `{"prompt":"${'x'.repeat(3_000_000)}"}`)).status).toBe(200);
+    await until(() => openFilesBelow(join(dir, 'requests')).length === 0);
+  });
+
   test('a lost job that only waits is not promised to anybody', async () => {
     await start();
     const held = holdAnswers();
@@ -435,6 +513,23 @@ describe('after the gateway died', () => {
     held.open();
   });
 
+  test('what nobody can want any more goes: requests of completed jobs, bodies that were half written', async () => {
+    await start();
+    const first = jobOf(await send(PREFER, '{"prompt":"first"}')).id;
+    await gateway.ended(first);
+    const held = holdAnswers();
+    const running = jobOf(await send(PREFER, '{"prompt":"running"}')).id;
+    await backend.received(2);
+    const { id } = jobOf(await send(PREFER));
+    for (const name of [`${first}.request`, 'Unknown1.request', 'half.new', '0b1c2d'])
+      await copyFile(join(dir, 'requests', `${id}.request`), join(dir, 'requests', name));
+    await killAndStart();
+    // What ran is Failed, and can be tried again.
+    expect(await keptRequests()).toEqual([`${id}.request`, `${running}.request`].sort());
+    held.open();
+    expect((await gateway.ended(id)).status).toBe('Completed');
+  });
+
   test('requests that were kept in forward mode go in wrap mode: nobody can run them', async () => {
     const held = gate();
     backend.script = () => held.opened;
@@ -487,12 +582,12 @@ describe('after the gateway died', () => {
 
   describe('what is resumed', () => {
     /** A gateway has been stopped while this job was waiting in it. */
-    async function waiting(headers: Record<string, string> = PREFER): Promise<string> {
+    async function waiting(headers: Record<string, string> = PREFER, body = BODY): Promise<string> {
       const held = holdAnswers();
       await start();
       await send(PREFER, '{"prompt":"first"}');
       await backend.received();
-      const { id } = jobOf(await send(headers));
+      const { id } = jobOf(await send(headers, body));
       await gateway.tracker.close({ within: 0 });
       await gateway.close();
       held.open();
@@ -508,6 +603,63 @@ describe('after the gateway died', () => {
       held.open();
       expect((await gateway.ended(id)).status).toBe('Completed');
       expect(backend.bodies).toHaveLength(2);
+    });
+
+    test('stays on the disk, and reaches the backend only once it is on record that it does', async () => {
+      const body = `{"prompt":"${'x'.repeat(3_000_000)}"}`;
+      const id = await waiting(PREFER, body);
+      const [reached, held] = [gate(), gate()];
+      const begin = () => {
+        reached.open();
+        return held.opened;
+      };
+      await start({ store: storeThatStarts(begin) });
+      await reached.opened;
+      await settled();
+      expect(backend.bodies).toHaveLength(1);
+      // Neither is it held a second time.
+      expect(openFilesBelow(join(dir, 'requests'))).toEqual([]);
+      held.open();
+      expect((await gateway.ended(id)).status).toBe('Completed');
+      expect(backend.bodies[1]?.toString().startsWith(body.slice(0, -1))).toBe(true);
+    });
+
+    test('is one, where the gateway is closed while it sorts them out: the others wait for the next process', async () => {
+      const held = holdAnswers();
+      await start();
+      await send(PREFER, '{"prompt":"first"}');
+      await backend.received();
+      const [second, third] = [jobOf(await send(PREFER)), jobOf(await send(PREFER, '{"prompt":"third"}'))];
+      await gateway.tracker.close({ within: 0 });
+      await gateway.close();
+      held.open();
+      const { open } = KeptRequests.prototype;
+      const [reached, go] = [gate(), gate()];
+      let opened = 0;
+      jest.spyOn(KeptRequests.prototype, 'open').mockImplementation(async function (
+        this: KeptRequests,
+        jobId,
+      ) {
+        opened += 1;
+        // Each of them has been looked at once.
+        if (opened === 3) {
+          reached.open();
+          await go.opened;
+        }
+        return open.call(this, jobId);
+      });
+      await start();
+      await reached.opened;
+      const closing = gateway.tracker.close();
+      await settled();
+      go.open();
+      await closing;
+      await gateway.close();
+      jest.restoreAllMocks();
+      expect(backend.bodies).toHaveLength(2);
+      await start();
+      expect((await gateway.tracker.jobs.get(second.id))?.status).toBe('Completed');
+      expect((await gateway.ended(third.id)).status).toBe('Completed');
     });
 
     test('ends Failed where its request cannot be read any more', async () => {
@@ -576,7 +728,7 @@ describe('after the gateway died', () => {
 describe('POST /sdapi/v1/job/{id}/retry', () => {
   const retry = async (id: string) => call(url(`/sdapi/v1/job/${id}/retry`), { method: 'POST' }).answer;
 
-  async function failed(headers: Record<string, string> = {}, body?: string): Promise<string> {
+  async function failed(headers: Record<string, string> = {}, body?: string | Buffer): Promise<string> {
     const { script } = backend;
     backend.script = (res) => void res.writeHead(500).end('{"detail":"CUDA out of memory"}');
     const { headers: answered, status } = await send(headers, body);
@@ -610,6 +762,19 @@ describe('POST /sdapi/v1/job/{id}/retry', () => {
     // It failed all the same, and may be tried once more.
     expect((await gateway.tracker.jobs.get(id))?.status).toBe('Failed');
     await until(async () => (await keptRequests()).join() === `${id}.request`);
+  });
+
+  test('with its query, and nothing stays open', async () => {
+    await start();
+    backend.script = (res) => void res.writeHead(500).end();
+    const { headers } = await post(url('/sdapi/v1/txt2img?a=1'), BODY).answer;
+    const id = headers['x-job-id'] as string;
+    await gateway.ended(id);
+    await isKept(id);
+    backend.script = (res, _body, req) =>
+      sendAnswer(res, req.url?.endsWith('?a=1') ? answer : Buffer.from(''));
+    expect((await gateway.ended(jobOf(await retry(id)).id)).status).toBe('Completed');
+    await until(() => openFilesBelow(join(dir, 'requests')).length === 0);
   });
 
   test('also after a restart, until the job is removed', async () => {
@@ -672,6 +837,26 @@ describe('POST /sdapi/v1/job/{id}/retry', () => {
   });
 
   const basic = (login: string) => `Basic ${Buffer.from(login).toString('base64')}`;
+
+  test('with logins of the gateway’s own: the backend has not needed that of the request', async () => {
+    await start({ auth: 'ann:one' });
+    const headers = { Authorization: `Basic ${btoa('ann:one')}` };
+    const id = await failed(headers);
+    await isKept(id);
+    const again = await call(url(`/sdapi/v1/job/${id}/retry`), { method: 'POST', headers }).answer;
+    expect(again.status).toBe(202);
+    expect((await gateway.ended(jobOf(again).id)).status).toBe('Completed');
+    expect(backend.headers[1]).not.toHaveProperty('authorization');
+  });
+
+  test('what a parser of the host’s has unpacked goes on unpacked', async () => {
+    await start({ front: (app: Express) => app.use(express.json()) });
+    const id = await failed({ 'Content-Encoding': 'gzip' }, gzipSync(BODY));
+    await isKept(id);
+    expect((await gateway.ended(jobOf(await retry(id)).id)).status).toBe('Completed');
+    expect(backend.headers[1]).not.toHaveProperty('content-encoding');
+    expect(JSON.parse(String(backend.bodies[1]))).toMatchObject({ prompt: 'a bay', cfg_scale: 7 });
+  });
 
   test('409 also where the backend’s URL holds a login: that of the request may be a wrong one', async () => {
     await start({ a1111: backend.url.replace('//', '//me:pw@') });

@@ -59,7 +59,7 @@ export async function giveEarlierAnswer(options: EarlierAnswerOptions): Promise<
     else response.abandon();
   } catch (error) {
     logger.error(`The answer of job ${job.id} could not be given once more: ${messageOf(error)}`);
-    if (!response.over) delivery.unavailable();
+    delivery.unavailable();
     response.abandon();
   } finally {
     await kept.close();

@@ -51,8 +51,6 @@ export interface GenerationOptions {
   /** Absent where every request is a job of its own. */
   readonly deliveries: Deliveries | undefined;
   readonly requests: KeptRequests;
-  /** True where the client's own login goes on to the backend. */
-  readonly passesLogin: boolean;
   readonly logger: Logger;
   /** The tracker's folder. */
   readonly dir: string;

@@ -1,4 +1,5 @@
 import type { ImageStore } from './images/image-store.js';
+import type { Thumbnails } from './images/thumbnails.js';
 import { isFinished, type Job } from './job.js';
 import { type JobEvents, tell } from './job-events.js';
 import type { Logger } from './logger.js';
@@ -17,7 +18,15 @@ export interface Jobs {
   remove(id: string): Promise<boolean>;
 }
 
-export function createJobs(store: JobStore, images: ImageStore, events: JobEvents, logger: Logger): Jobs {
+export interface JobsOptions {
+  readonly store: JobStore;
+  readonly images: ImageStore;
+  readonly thumbnails?: Pick<Thumbnails, 'forget'>;
+  readonly events: JobEvents;
+  readonly logger: Logger;
+}
+
+export function createJobs({ store, images, thumbnails, events, logger }: JobsOptions): Jobs {
   return {
     get: (id) => store.get(id),
     list: (query = {}) => store.list({ ...query, limit: query.limit ?? 50 }),
@@ -27,6 +36,8 @@ export function createJobs(store: JobStore, images: ImageStore, events: JobEvent
       // The record goes last: if we are stopped in between, the job can be removed again.
       for (const path of [...job.output_paths, ...(job.sidecar ? [job.sidecar] : [])])
         await images.remove(path);
+      // Without the images they cannot be made again meanwhile.
+      await thumbnails?.forget(job);
       const removed = await store.remove(id);
       if (removed) tell(events, 'removed', job, logger);
       return removed;

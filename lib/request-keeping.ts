@@ -19,8 +19,6 @@ export interface RequestKeepingOptions {
   readonly requests: KeptRequests | undefined;
   readonly store: JobStore;
   readonly logger: Logger;
-  /** True where the client's own login goes on to the backend. */
-  readonly passesLogin: boolean;
 }
 
 export interface KeepableRequest {
@@ -117,12 +115,14 @@ export class RequestKeeping {
     try {
       if (!job.failed) {
         await requests?.remove(job.id);
-      } else if (requests && this.isAllowed && !(await requests.has(job.id))) {
-        const copy = body.keptCopy();
-        if (copy) await requests.keep(job.id, this.#head(), copy);
-        // The job may have been removed meanwhile.
-        if (!(await store.get(job.id))) await requests.remove(job.id);
+        return;
       }
+      // There is none of a body that is read from the disk.
+      const copy = this.isAllowed ? body.keptCopy() : undefined;
+      if (!requests || !copy) return;
+      await requests.keep(job.id, this.#head(), copy);
+      // The job may have been removed meanwhile.
+      if (!(await store.get(job.id))) await requests.remove(job.id);
     } catch (error) {
       logger.warn(messageOf(error));
     } finally {
@@ -149,7 +149,8 @@ export class RequestKeeping {
       const isUndone = name === 'content-encoding' && body.parsed;
       if (typeof value === 'string' && !isUndone) headers[name] = value;
     }
-    const needsLogin = this.#options.passesLogin && (req.headers.authorization ?? '').trim() !== '';
+    // One that is the gateway's own has been taken away by now.
+    const needsLogin = Boolean(req.headers.authorization);
     return {
       method: req.method ?? 'POST',
       url: req.url ?? path,

@@ -124,7 +124,6 @@ export class Reruns {
   }
 
   #obstacle({ head }: RequestFile): string | undefined {
-    if (head.secrets_cut) return 'Secrets were cut from the request of this job';
     if (head.needs_login && this.#options.authorization === null) {
       return 'The backend wants the login of whoever sent this request, which is not kept';
     }
@@ -147,23 +146,19 @@ export class Reruns {
       body: closedAfter(file),
     });
     const { resumed, retryOf, user } = how;
-    const run = new Generation(
-      // The client's own login is not in it any more.
-      { ...generation, passesLogin: generation.passesLogin && login.authorization !== undefined },
-      {
-        at,
-        req,
-        res,
-        path,
-        ip: head.ip,
-        mountPath: '',
-        user: Promise.resolve(user),
-        callerOf: () => undefined,
-        prefersAsync: false,
-        ...(resumed && { resumed }),
-        ...(retryOf !== undefined && { retryOf }),
-      },
-    );
+    const run = new Generation(generation, {
+      at,
+      req,
+      res,
+      path,
+      ip: head.ip,
+      mountPath: '',
+      user: Promise.resolve(user),
+      callerOf: () => undefined,
+      prefersAsync: false,
+      ...(resumed && { resumed }),
+      ...(retryOf !== undefined && { retryOf }),
+    });
     const next = () => at.forwarder?.handle(req, res);
     let job: Awaited<ReturnType<typeof run.begin>>;
     try {

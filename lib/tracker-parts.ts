@@ -60,10 +60,9 @@ export function createParts(options: ResolvedOptions, authenticator: Authenticat
   const images = options.images ?? new FileImageStore({ folder: join(dir, 'output'), logger });
   const events = createJobEvents();
   const recorder = new JobRecorder({ store, events, logger, generateId: generateJobId });
-  const jobs = createJobs(store, images, events, logger);
-  const canceller = new JobCanceller({ jobs, recorder, backends, logger });
   const thumbnails = new Thumbnails({ folder: join(dir, 'thumbnails'), images, logger });
-  events.on('removed', (job) => void thumbnails.forget(job));
+  const jobs = createJobs({ store, images, thumbnails, events, logger });
+  const canceller = new JobCanceller({ jobs, recorder, backends, logger });
   const comfyuiUrl = backends.get('comfyui')?.url;
   const prompts =
     comfyuiUrl &&

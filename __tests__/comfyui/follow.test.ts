@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import type { ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import {
@@ -12,7 +13,8 @@ import type { Job } from '../../lib/index.js';
 import { call, getJson, post } from '../helpers/client.js';
 import { promptText } from '../helpers/comfyui-prompts.js';
 import { type Gateway, type GatewayOptions, startGateway } from '../helpers/gateway.js';
-import { gate, startScriptedBackend } from '../helpers/scripted-backend.js';
+import { until as soon } from '../helpers/kept-jobs.js';
+import { gate, type ScriptedBackend, startScriptedBackend } from '../helpers/scripted-backend.js';
 import { tempFolders } from '../helpers/temp-folder.js';
 
 const folder = tempFolders();
@@ -243,6 +245,10 @@ describe('while it waits and runs', () => {
     comfy.state.hold();
     const { id } = await prompt(gateway);
     expect(await gateway.ended(id)).toMatchObject({ status: 'Failed', error: { code: 'timeout' } });
+    const before = comfy.state.requests.length;
+    // Nobody asks for it any more: the next look would have come by now.
+    await new Promise((resolve) => setTimeout(resolve, 1_200));
+    expect(comfy.state.requests.length).toBeLessThanOrEqual(before + 1);
     comfy.state.release();
   });
 });
@@ -429,15 +435,15 @@ describe('the gateway', () => {
 });
 
 describe('a client', () => {
-  test('that leaves before the answer finds its ticket by sending the same prompt again', async () => {
-    const { opened, open } = gate();
-    const ticket = '{"prompt_id": "p1", "number": 7.0, "node_errors": {}}';
-    let prompts = 0;
-    const backend = await startScriptedBackend(async (res, _body, req) => {
-      if (req.method === 'POST') {
-        prompts += 1;
-        await opened;
-      }
+  const ticket = '{"prompt_id": "p1", "number": 7.0, "node_errors": {}}';
+  let prompts: number;
+  let backend: ScriptedBackend;
+
+  /** A ComfyUI that answers its first prompt, by default with a ticket, only once the gate is open. */
+  async function startHolding(answerFirst = (res: ServerResponse) => void res.end(ticket)) {
+    const held = gate();
+    prompts = 0;
+    backend = await startScriptedBackend(async (res, _body, req) => {
       const answers: Record<string, string> = {
         '/prompt': ticket,
         '/queue': '{"queue_running": [], "queue_pending": []}',
@@ -445,26 +451,79 @@ describe('a client', () => {
           '{"p1": {"prompt": [], "outputs": {}, "status": {"status_str": "success", "completed": true}}}',
       };
       res.setHeader('Content-Type', 'application/json; charset=utf-8');
-      res.end(answers[req.url ?? '']);
+      if (req.method === 'POST') prompts += 1;
+      if (req.method === 'POST' && prompts === 1) {
+        await held.opened;
+        answerFirst(res);
+      } else res.end(answers[req.url ?? '']);
     });
     cleanups.push(() => backend.close());
-    const gateway = await start({ comfyui: backend.url });
+    return held;
+  }
+
+  async function connected(gateway: Gateway, count: number): Promise<void> {
+    await soon(
+      () => new Promise((resolve) => gateway.server.getConnections((_error, now) => resolve(now === count))),
+    );
+    // What has come is where it has to wait.
+    for (let turn = 0; turn < 20; turn += 1) await call(`${gateway.url}/sdapi/v1/jobs`).answer;
+  }
+
+  /** Sends a prompt and leaves while ComfyUI has not answered it; resolves to the job's id. */
+  async function lose(gateway: Gateway): Promise<string> {
     const lost = post(`${gateway.url}/prompt`, promptText());
     await backend.received();
-    const [created] = (await gateway.tracker.jobs.list()).jobs;
-    const gone = new Promise<void>((resolve) => {
-      gateway.server.once('connection', () => resolve());
-    });
+    await connected(gateway, 1);
     lost.request.destroy();
+    await connected(gateway, 0);
+    const [job] = (await gateway.tracker.jobs.list()).jobs;
+    return job?.id as string;
+  }
+
+  test('that leaves before the answer finds its ticket by sending the same prompt again', async () => {
+    const held = await startHolding();
+    const gateway = await start({ comfyui: backend.url });
+    const id = await lose(gateway);
+    // The second one leaves as well.
+    expect(await lose(gateway)).toBe(id);
     const again = post(`${gateway.url}/prompt`, promptText());
-    await gone;
-    // The second one has come to the tracker by then, or is on its way: either way the ticket is there for it.
-    open();
+    await connected(gateway, 1);
+    held.open();
     const answer = await again.answer;
-    expect(answer.headers['x-job-id']).toBe(created?.id);
-    expect(answer.body.toString()).toBe(ticket);
+    expect([answer.headers['x-job-id'], answer.body.toString()]).toEqual([id, ticket]);
     expect(prompts).toBe(1);
-    expect((await gateway.ended(created?.id)).status).toBe('Completed');
+    expect((await gateway.ended(id)).status).toBe('Completed');
+  });
+
+  test('that waits for the ticket of a prompt which is refused gets one of its own', async () => {
+    const held = await startHolding((res) => void res.writeHead(400).end('{"error": "busy"}'));
+    const gateway = await start({ comfyui: backend.url });
+    const id = await lose(gateway);
+    const again = post(`${gateway.url}/prompt`, promptText());
+    await connected(gateway, 1);
+    held.open();
+    const answer = await again.answer;
+    expect([answer.status, answer.body.toString(), prompts]).toEqual([200, ticket, 2]);
+    expect(answer.headers['x-job-id']).not.toBe(id);
+    expect(await gateway.tracker.jobs.get(id)).toMatchObject({ status: 'Failed' });
+    expect((await gateway.ended(String(answer.headers['x-job-id']))).status).toBe('Completed');
+  });
+
+  test('whose ticket comes when the gateway is being stopped gets it; the next one follows the job', async () => {
+    const held = await startHolding();
+    let gateway = await start({ comfyui: backend.url });
+    const sent = post(`${gateway.url}/prompt`, promptText());
+    await backend.received();
+    const closing = gateway.tracker.close();
+    await connected(gateway, 1);
+    held.open();
+    const answer = await sent.answer;
+    expect(answer.body.toString()).toBe(ticket);
+    await closing;
+    await gateway.close();
+    gateway = await start({ comfyui: backend.url });
+    expect(await gateway.ended(String(answer.headers['x-job-id']))).toMatchObject({ status: 'Completed' });
+    expect(prompts).toBe(1);
   });
 
   test('that sends the same prompt twice gets two jobs', async () => {

@@ -69,7 +69,7 @@ function retentionOf(differences: Partial<RetentionOptions> = {}): Retention {
   retention = new Retention({
     events,
     settings,
-    jobs: createJobs(parts.store, parts.images, events, log),
+    jobs: createJobs({ ...parts, events, logger: log }),
     maxBytes: Number.POSITIVE_INFINITY,
     purgeEveryMs: 6 * 60 * 60 * 1000,
     folder,
@@ -528,7 +528,7 @@ describe('the bytes that are kept', () => {
     // Told twice, it counts once.
     events.emit('completed', unrecorded);
     await until(() => retention.keptBytes === 1_125);
-    const jobs = createJobs(store, images, events, log);
+    const jobs = createJobs({ store, images, events, logger: log });
     expect(await jobs.remove(idOf(2))).toBe(true);
     expect(retention.keptBytes).toBe(1_103);
     for (const number of [1, 3, 4, 5]) await jobs.remove(idOf(number));
@@ -770,7 +770,7 @@ describe('automatic sweeps', () => {
     const gate = new Promise<void>((resolve) => {
       letGo = resolve;
     });
-    const jobs = createJobs(store, images, events, log);
+    const jobs = createJobs({ store, images, events, logger: log });
     retentionOf({
       jobs: {
         async remove(id) {

@@ -69,7 +69,7 @@ export class Thumbnails {
     }
   }
 
-  /** Forgets the thumbnails of a job that is removed. Never rejects. */
+  /** Forgets the thumbnails of a job that is about to be removed, and whose images have gone. Never rejects. */
   forget(job: Job): Promise<void> {
     // One after the other: many jobs are removed at once.
     this.#removing = this.#removing.then(() => this.#forget(job));

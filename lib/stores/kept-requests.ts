@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { lstat, open, readdir, rename, rm } from 'node:fs/promises';
+import { open, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeFolder, removeFile, syncFolder } from '../disk/durable-fs.js';
 import { JobTrackerError, messageOf, systemCodeOf } from '../errors.js';
@@ -57,16 +57,6 @@ export class KeptRequests {
         this.#logger.warn(`The kept request of job ${id} cannot be used: ${messageOf(error)}`);
       return undefined;
     }
-  }
-
-  /** Whether there is a file for the job; only `open` knows whether it is a good one. Never rejects. */
-  async has(id: string): Promise<boolean> {
-    const path = this.#pathOf(id);
-    if (path === undefined) return false;
-    return await lstat(path).then(
-      (stats) => stats.isFile(),
-      () => false,
-    );
   }
 
   /** Removes what is kept for the job, if anything is. Rejects with the system's error. */

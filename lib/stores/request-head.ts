@@ -9,9 +9,6 @@ export interface RequestHead {
   readonly headers: Readonly<Record<string, string>>;
   /** The caller's address; `''` where it is not known. */
   readonly ip: string;
-  readonly user?: string;
-  /** Secrets were cut from the body: the backend would not take it as it is. */
-  readonly secrets_cut?: true;
   /** The backend wants the caller's own login, which is not kept. */
   readonly needs_login?: true;
 }
@@ -19,21 +16,18 @@ export interface RequestHead {
 /** The head of a kept request from what was parsed, member by member; undefined where that is none. */
 export function requestHead(value: unknown): RequestHead | undefined {
   if (typeof value !== 'object' || value === null) return undefined;
-  const { method, url, headers, ip, user, secrets_cut, needs_login } = value as Record<string, unknown>;
+  const { method, url, headers, ip, needs_login } = value as Record<string, unknown>;
   if (typeof method !== 'string' || !isHeader(method, '')) return undefined;
   if (typeof url !== 'string' || !/^\/[\x21-\x7e\x80-\xff]*$/.test(url)) return undefined;
   if (typeof headers !== 'object' || headers === null || typeof ip !== 'string') return undefined;
   const pairs = Object.entries(headers);
   if (!pairs.every(([name, text]) => name === name.toLowerCase() && isHeader(name, text))) return undefined;
-  if (user !== undefined && typeof user !== 'string') return undefined;
   return {
     method,
     url,
     headers: Object.fromEntries(pairs),
     ip,
-    ...(user !== undefined && { user }),
     // A mark that is there at all keeps the request from being sent.
-    ...(secrets_cut !== undefined && { secrets_cut: true }),
     ...(needs_login !== undefined && { needs_login: true }),
   };
 }
