@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { createProxyMiddleware } from 'http-proxy-middleware';
 import { createDemoA1111, type DemoA1111 } from '../examples/demo-backend.js';
 import type { Job } from '../lib/index.js';
-import { createLowdbJobStore } from '../lib/stores/lowdb-job-store.js';
+import { LowdbJobStore } from '../lib/stores/lowdb-job-store.js';
 import { type Answer, type Call, call, post } from './helpers/client.js';
 import { collectingLogger, type Gateway, type GatewayOptions, startGateway } from './helpers/gateway.js';
 import { until } from './helpers/kept-jobs.js';
@@ -742,7 +742,7 @@ describe("onDisconnect: 'cancel'", () => {
 
 test('a job that has just been ended by something else is not said to be cancelled', async () => {
   const dir = await newFolder();
-  const store = createLowdbJobStore({ folder: dir, logger: collectingLogger([]) });
+  const store = new LowdbJobStore({ folder: dir, logger: collectingLogger([]) });
   const { update } = store;
   const [reached, held] = [gate(), gate()];
   store.update = async (id, change) => {

@@ -11,7 +11,7 @@ import type { ImageStore } from '../lib/images/image-store.js';
 import { type JobTrackerOptions, jobTracker } from '../lib/index.js';
 import { JobQueue } from '../lib/job-queue.js';
 import type { JobStore } from '../lib/stores/job-store.js';
-import { createLowdbJobStore } from '../lib/stores/lowdb-job-store.js';
+import { LowdbJobStore } from '../lib/stores/lowdb-job-store.js';
 import { call } from './helpers/client.js';
 import { collectLog } from './helpers/job-records.js';
 import { rawClient, startRawServer } from './helpers/raw-http.js';
@@ -30,7 +30,7 @@ let backend: ScriptedBackend;
 beforeEach(async () => {
   folder = await newFolder();
   const logger = collectLog();
-  store = createLowdbJobStore({ folder, logger });
+  store = new LowdbJobStore({ folder, logger });
   images = new FileImageStore({ folder: join(folder, 'output'), logger });
   await store.open();
   await images.open();
@@ -141,7 +141,7 @@ describe('the report', () => {
   );
 
   test('says why the tracker cannot keep jobs, and still looks at the rest', async () => {
-    const unopened = createLowdbJobStore({ folder: await newFolder() });
+    const unopened = new LowdbJobStore({ folder: await newFolder() });
     const check = jest.spyOn(unopened, 'check');
     const failing = checkedBy(() => Promise.reject(new Error('no rights')));
     const failure = () => 'The folder belongs to another process';

@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { createProxyMiddleware } from 'http-proxy-middleware';
 import { createDemoA1111, type DemoA1111 } from '../examples/demo-backend.js';
 import type { Job, JobChange } from '../lib/index.js';
-import { createLowdbJobStore } from '../lib/stores/lowdb-job-store.js';
+import { LowdbJobStore } from '../lib/stores/lowdb-job-store.js';
 import { type Call, call, post } from './helpers/client.js';
 import { type Gateway, type GatewayOptions, startGateway } from './helpers/gateway.js';
 import { collectLog } from './helpers/job-records.js';
@@ -155,7 +155,7 @@ describe('a store that', () => {
     onDisturbance: (update: () => Promise<Job | undefined>) => Promise<Job | undefined>,
   ): Promise<void> {
     const dir = await newFolder();
-    const store = createLowdbJobStore({ folder: dir, logger: collectLog() });
+    const store = new LowdbJobStore({ folder: dir, logger: collectLog() });
     const { update } = store;
     store.update = (id: string, change: JobChange) => {
       const real = () => update.call(store, id, change);

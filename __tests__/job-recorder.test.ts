@@ -6,7 +6,7 @@ import { generateJobId } from '../lib/job-id.js';
 import { JobRecorder, type NewJob } from '../lib/job-recorder.js';
 import type { RunningJob } from '../lib/running-job.js';
 import type { JobStore } from '../lib/stores/job-store.js';
-import { createLowdbJobStore } from '../lib/stores/lowdb-job-store.js';
+import { LowdbJobStore } from '../lib/stores/lowdb-job-store.js';
 import { type CollectedLog, collectLog, makeJob } from './helpers/job-records.js';
 import { gate } from './helpers/scripted-backend.js';
 import { tempFolders } from './helpers/temp-folder.js';
@@ -23,7 +23,7 @@ let heard: string[];
 
 beforeEach(async () => {
   log = collectLog();
-  store = createLowdbJobStore({ folder: await newFolder(), logger: log });
+  store = new LowdbJobStore({ folder: await newFolder(), logger: log });
   await store.open();
   events = createJobEvents();
   heard = [];

@@ -3,7 +3,7 @@ import { FileImageStore } from '../lib/images/file-image-store.js';
 import { createJobEvents, type JobEvents } from '../lib/job-events.js';
 import { createJobs, type Jobs } from '../lib/jobs.js';
 import type { JobStore } from '../lib/stores/job-store.js';
-import { createLowdbJobStore } from '../lib/stores/lowdb-job-store.js';
+import { LowdbJobStore } from '../lib/stores/lowdb-job-store.js';
 import { type CollectedLog, collectLog, makeJob } from './helpers/job-records.js';
 import { tempFolders } from './helpers/temp-folder.js';
 
@@ -17,7 +17,7 @@ let jobs: Jobs;
 beforeEach(async () => {
   const folder = await newFolder();
   log = collectLog();
-  store = createLowdbJobStore({ folder, logger: log });
+  store = new LowdbJobStore({ folder, logger: log });
   const images = new FileImageStore({ folder: `${folder}/output`, logger: log });
   await store.open();
   await images.open();

@@ -5,7 +5,7 @@ import express, { type Express, type Request, type Response } from 'express';
 import { createProxyMiddleware } from 'http-proxy-middleware';
 import { FileImageStore } from '../lib/images/file-image-store.js';
 import type { Job, JobTrackerOptions } from '../lib/index.js';
-import { createLowdbJobStore } from '../lib/stores/lowdb-job-store.js';
+import { LowdbJobStore } from '../lib/stores/lowdb-job-store.js';
 import { type Call, call, post } from './helpers/client.js';
 import { collectingLogger, type Gateway, type GatewayOptions, startGateway } from './helpers/gateway.js';
 import { openFilesBelow, until } from './helpers/kept-jobs.js';
@@ -111,7 +111,7 @@ function holdAnswers(): ReturnType<typeof gate> {
   return held;
 }
 
-const lowdbStore = () => createLowdbJobStore({ folder: dir, logger: collectingLogger([]) });
+const lowdbStore = () => new LowdbJobStore({ folder: dir, logger: collectingLogger([]) });
 const jobOf = async (id: string) => (await gateway.tracker.jobs.get(id)) as Job;
 const removeImageOf = async (id: string) =>
   rm(join(dir, 'output', (await jobOf(id)).output_paths[0] as string));

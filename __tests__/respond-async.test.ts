@@ -9,7 +9,7 @@ import express, { type Express } from 'express';
 import { createProxyMiddleware } from 'http-proxy-middleware';
 import type { Job } from '../lib/index.js';
 import { KeptRequests } from '../lib/stores/kept-requests.js';
-import { createLowdbJobStore } from '../lib/stores/lowdb-job-store.js';
+import { LowdbJobStore } from '../lib/stores/lowdb-job-store.js';
 import { type Answer, call, getJson, post } from './helpers/client.js';
 import { collectingLogger, type Gateway, type GatewayOptions, startGateway } from './helpers/gateway.js';
 import { openFilesBelow, until } from './helpers/kept-jobs.js';
@@ -72,7 +72,7 @@ function holdAnswers(): ReturnType<typeof gate> {
 
 /** A store that does `instead` where it is to write down that a job has begun. */
 function storeThatStarts(instead: () => Promise<void>) {
-  const store = createLowdbJobStore({ folder: dir, logger: collectingLogger([]) });
+  const store = new LowdbJobStore({ folder: dir, logger: collectingLogger([]) });
   const { update } = store;
   store.update = async (id, change) => {
     if (change.status === 'Processing') await instead();
@@ -337,7 +337,7 @@ describe('Prefer: respond-async', () => {
 
     test('whose client could not be sent away, and hears of it', async () => {
       const held = holdAnswers();
-      const store = createLowdbJobStore({ folder: dir, logger: collectingLogger([]) });
+      const store = new LowdbJobStore({ folder: dir, logger: collectingLogger([]) });
       await start({ store });
       await send(PREFER, '{"prompt":"first"}');
       await backend.received();

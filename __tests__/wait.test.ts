@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { createDemoA1111, type DemoA1111 } from '../examples/demo-backend.js';
-import { createLowdbJobStore, type LowdbJobStore } from '../lib/stores/lowdb-job-store.js';
+import { LowdbJobStore } from '../lib/stores/lowdb-job-store.js';
 import { type Answer, call, post } from './helpers/client.js';
 import { type Gateway, startGateway } from './helpers/gateway.js';
 import { collectLog, makeJob } from './helpers/job-records.js';
@@ -17,7 +17,7 @@ let store: LowdbJobStore;
 beforeEach(async () => {
   demo = createDemoA1111({ generationMs: 0 });
   const dir = await newFolder();
-  store = createLowdbJobStore({ folder: dir, logger: collectLog() });
+  store = new LowdbJobStore({ folder: dir, logger: collectLog() });
   gateway = await startGateway({ dir, store, a1111: await demo.listen(), headAfter: 0 });
 });
 

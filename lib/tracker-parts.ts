@@ -100,7 +100,6 @@ export function createParts(options: ResolvedOptions, authenticator: Authenticat
     images,
     deliveries,
     requests,
-    passesLogin: !authenticator.required || isBackendLogin,
     logger,
     dir,
     earlyHead: options,

@@ -15,7 +15,7 @@ import { createJobEvents } from '../../lib/job-events.js';
 import { generateJobId } from '../../lib/job-id.js';
 import { JobRecorder } from '../../lib/job-recorder.js';
 import type { RunningJob } from '../../lib/running-job.js';
-import { createLowdbJobStore } from '../../lib/stores/lowdb-job-store.js';
+import { LowdbJobStore } from '../../lib/stores/lowdb-job-store.js';
 import { post } from '../helpers/client.js';
 import { openComfySocket, standardWorkflow } from '../helpers/comfy-client.js';
 import { collectLog } from '../helpers/job-records.js';
@@ -32,7 +32,7 @@ afterEach(async () => {
 async function startFollowing(url: string) {
   const folder = await newFolder();
   const logger = collectLog();
-  const store = createLowdbJobStore({ folder, logger });
+  const store = new LowdbJobStore({ folder, logger });
   const images = new FileImageStore({ folder: join(folder, 'output'), logger });
   await store.open();
   await images.open();

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { writeSidecar } from '../../lib/images/answer-sidecar.js';
 import { FileImageStore } from '../../lib/images/file-image-store.js';
 import type { ComfyUIFile, Job } from '../../lib/job.js';
-import { createLowdbJobStore } from '../../lib/stores/lowdb-job-store.js';
+import { LowdbJobStore } from '../../lib/stores/lowdb-job-store.js';
 import { collectingLogger } from './gateway.js';
 import { makeJob } from './job-records.js';
 
@@ -49,7 +49,7 @@ export interface KeptComfyJob {
 /** Puts finished jobs into a folder, before a gateway opens it. */
 export async function keepComfyJobs(dir: string, kept: readonly KeptComfyJob[]): Promise<void> {
   const logger = collectingLogger([]);
-  const store = createLowdbJobStore({ folder: dir, logger });
+  const store = new LowdbJobStore({ folder: dir, logger });
   const images = new FileImageStore({ folder: join(dir, 'output'), logger });
   await store.open();
   await images.open();

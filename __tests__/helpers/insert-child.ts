@@ -1,9 +1,9 @@
-import { createLowdbJobStore } from '../../lib/stores/lowdb-job-store.js';
+import { LowdbJobStore } from '../../lib/stores/lowdb-job-store.js';
 import { makeJob } from './job-records.js';
 
 /** Inserts jobs without end, a few at a time, and prints the id of each as soon as it is acknowledged. */
 const [folder = '', first = '0'] = process.argv.slice(2);
-const store = createLowdbJobStore({ folder });
+const store = new LowdbJobStore({ folder });
 await store.open();
 let next = Number(first);
 

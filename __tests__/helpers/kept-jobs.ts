@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { FileImageStore } from '../../lib/images/file-image-store.js';
 import type { ImageStore } from '../../lib/images/image-store.js';
 import type { Job } from '../../lib/job.js';
-import { createLowdbJobStore } from '../../lib/stores/lowdb-job-store.js';
+import { LowdbJobStore } from '../../lib/stores/lowdb-job-store.js';
 import { collectingLogger, type Gateway, type GatewayOptions, startGateway } from './gateway.js';
 import { makeJob } from './job-records.js';
 
@@ -21,7 +21,7 @@ export interface KeptJobs {
 /** A gateway whose stores the test can fill by itself, past any generation. */
 export async function startWithKeptJobs(dir: string, options: GatewayOptions = {}): Promise<KeptJobs> {
   const logger = collectingLogger([]);
-  const store = createLowdbJobStore({ folder: dir, logger });
+  const store = new LowdbJobStore({ folder: dir, logger });
   const images = new FileImageStore({ folder: join(dir, 'output'), logger });
   const files = countFiles(images);
   const gateway = await startGateway({ dir, store, images, ...options });

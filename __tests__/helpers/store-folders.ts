@@ -1,7 +1,7 @@
 import { cpSync, readdirSync, readFileSync, rmSync, statSync, watch } from 'node:fs';
 import { basename, join } from 'node:path';
 import type { Job } from '../../lib/job.js';
-import { createLowdbJobStore } from '../../lib/stores/lowdb-job-store.js';
+import { LowdbJobStore } from '../../lib/stores/lowdb-job-store.js';
 import { type CollectedLog, collectLog } from './job-records.js';
 
 /**
@@ -37,7 +37,7 @@ export function namesIn(folder: string, start = ''): string[] {
 /** The records in a folder, oldest first, as a new process finds them; and what was logged about them. */
 export async function readStore(folder: string): Promise<{ jobs: Job[]; log: CollectedLog }> {
   const log = collectLog();
-  const store = createLowdbJobStore({ folder, logger: log });
+  const store = new LowdbJobStore({ folder, logger: log });
   await store.open();
   const { jobs } = await store.list({ limit: Number.POSITIVE_INFINITY });
   await store.close();

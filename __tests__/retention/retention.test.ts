@@ -9,7 +9,7 @@ import { createJobEvents, type JobEvents } from '../../lib/job-events.js';
 import { createJobs } from '../../lib/jobs.js';
 import { Retention, type RetentionOptions } from '../../lib/retention/retention.js';
 import type { JobStore } from '../../lib/stores/job-store.js';
-import { createLowdbJobStore } from '../../lib/stores/lowdb-job-store.js';
+import { LowdbJobStore } from '../../lib/stores/lowdb-job-store.js';
 import { fileHandlePrototype } from '../helpers/file-handles.js';
 import { type CollectedLog, collectLog, makeJob } from '../helpers/job-records.js';
 import { openFilesBelow, until } from '../helpers/kept-jobs.js';
@@ -57,7 +57,7 @@ afterEach(async () => {
 
 async function openStores(): Promise<void> {
   log = collectLog();
-  store = createLowdbJobStore({ folder, logger: log });
+  store = new LowdbJobStore({ folder, logger: log });
   images = new FileImageStore({ folder: output, logger: log });
   events = createJobEvents();
   await store.open();

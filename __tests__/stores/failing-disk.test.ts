@@ -3,7 +3,7 @@ import { appendFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import fs, { type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeAll, beforeEach, describe, expect, jest, test } from '@jest/globals';
-import { createLowdbJobStore } from '../../lib/stores/lowdb-job-store.js';
+import { LowdbJobStore } from '../../lib/stores/lowdb-job-store.js';
 import { fileHandlePrototype } from '../helpers/file-handles.js';
 import { type CollectedLog, collectLog, makeJob } from '../helpers/job-records.js';
 import { copyStore, namesIn, readStore } from '../helpers/store-folders.js';
@@ -14,7 +14,7 @@ const notStored = { code: 'NOT_STORED' };
 const notStoredBecause = (code: string) => ({ code: 'NOT_STORED', cause: { code } });
 let handles: FileHandle;
 let log: CollectedLog;
-let store: ReturnType<typeof createLowdbJobStore>;
+let store: LowdbJobStore;
 
 beforeAll(async () => {
   handles = await fileHandlePrototype();
@@ -30,7 +30,7 @@ afterEach(() => {
 });
 
 async function openStore(folder: string): Promise<void> {
-  store = createLowdbJobStore({ folder, logger: log });
+  store = new LowdbJobStore({ folder, logger: log });
   await store.open();
 }
 
@@ -173,7 +173,7 @@ const canMount = process.platform === 'linux' && process.getuid?.() === 0;
     await expect(store.update(makeJob(1).id, bigChange)).rejects.toMatchObject(notStored);
     const closing = store.close();
     await expect(closing).rejects.toMatchObject(notStored);
-    store = createLowdbJobStore({ folder, logger: log });
+    store = new LowdbJobStore({ folder, logger: log });
     freeUp();
     await expect(idsIn(folder)).resolves.toEqual(ids(1, 2, 3));
   });
@@ -198,7 +198,7 @@ const canMount = process.platform === 'linux' && process.getuid?.() === 0;
     await store.insert(makeJob(1));
     await store.close();
     execFileSync('mount', ['-o', 'remount,ro', disk]);
-    store = createLowdbJobStore({ folder, logger: log });
+    store = new LowdbJobStore({ folder, logger: log });
     await expect(store.open()).rejects.toMatchObject({
       code: 'FOLDER_UNUSABLE',
       message: expect.stringMatching(/its filesystem is read-only \(.*EROFS/),

@@ -3,7 +3,7 @@ import type { FileHandle } from 'node:fs/promises';
 import fs from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { afterEach, beforeAll, describe, expect, jest, test } from '@jest/globals';
-import { createLowdbJobStore } from '../../lib/stores/lowdb-job-store.js';
+import { LowdbJobStore } from '../../lib/stores/lowdb-job-store.js';
 import { fileHandlePrototype } from '../helpers/file-handles.js';
 import { collectLog, makeJob } from '../helpers/job-records.js';
 import { copyStore, namesIn, readStore, snapshotOf } from '../helpers/store-folders.js';
@@ -21,7 +21,7 @@ afterEach(() => {
 });
 
 async function openStore(folder: string) {
-  const store = createLowdbJobStore({ folder, logger: collectLog() });
+  const store = new LowdbJobStore({ folder, logger: collectLog() });
   await store.open();
   return store;
 }

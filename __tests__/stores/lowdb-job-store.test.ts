@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
-import { createLowdbJobStore, type LowdbJobStore } from '../../lib/stores/lowdb-job-store.js';
+import { LowdbJobStore } from '../../lib/stores/lowdb-job-store.js';
 import { fileHandlePrototype } from '../helpers/file-handles.js';
 import { collectLog, makeJob } from '../helpers/job-records.js';
 import { gate } from '../helpers/scripted-backend.js';
@@ -17,13 +17,13 @@ const tempFolder = tempFolders();
 
 jobStoreContract('LowdbJobStore', async () => {
   const folder = await tempFolder();
-  return () => createLowdbJobStore({ folder, logger: collectLog() });
+  return () => new LowdbJobStore({ folder, logger: collectLog() });
 });
 
 describe('the folder', () => {
   test('is created with what is missing above it, and holds an empty jobs.json at once', async () => {
     const folder = join(await tempFolder(), 'some', 'where');
-    const store = createLowdbJobStore({ folder });
+    const store = new LowdbJobStore({ folder });
     await store.open();
     expect(JSON.parse(await readFile(join(folder, 'jobs.json'), 'utf8'))).toEqual([]);
     await store.close();
@@ -31,8 +31,8 @@ describe('the folder', () => {
 
   test('belongs to one store at a time', async () => {
     const folder = await tempFolder();
-    const first = createLowdbJobStore({ folder });
-    const second = createLowdbJobStore({ folder });
+    const first = new LowdbJobStore({ folder });
+    const second = new LowdbJobStore({ folder });
     await first.open();
     await expect(second.open()).rejects.toMatchObject({
       code: 'FOLDER_LOCKED',
@@ -48,13 +48,13 @@ describe('the folder', () => {
   test('may be a file, which is said, and the same store opens once it no longer is', async () => {
     const root = await tempFolder();
     const folder = join(root, 'jobs');
-    const store = createLowdbJobStore({ folder: join(folder, 'deep') });
+    const store = new LowdbJobStore({ folder: join(folder, 'deep') });
     await writeFile(folder, '');
     await expect(store.open()).rejects.toMatchObject({
       code: 'FOLDER_UNUSABLE',
       message: expect.stringMatching(/jobs\/deep .*a part of its path is a file \(.*ENOTDIR/),
     });
-    const other = createLowdbJobStore({ folder });
+    const other = new LowdbJobStore({ folder });
     await expect(other.open()).rejects.toMatchObject({
       code: 'FOLDER_UNUSABLE',
       message: expect.stringContaining('there is a file of that name'),
@@ -70,7 +70,7 @@ describe('the folder', () => {
     const folder = await tempFolder();
     // Nothing of ours, and nothing that could be moved aside as damaged.
     await mkdir(join(folder, 'jobs.json'));
-    const store = createLowdbJobStore({ folder });
+    const store = new LowdbJobStore({ folder });
     await expect(store.open()).rejects.toMatchObject({
       code: 'FOLDER_UNUSABLE',
       message: expect.stringContaining('EISDIR'),
@@ -89,7 +89,7 @@ describe('a check', () => {
 
   beforeEach(async () => {
     folder = await tempFolder();
-    store = createLowdbJobStore({ folder, logger: collectLog() });
+    store = new LowdbJobStore({ folder, logger: collectLog() });
     await store.open();
     syncs = jest.spyOn(await fileHandlePrototype(), 'datasync');
   });
@@ -143,7 +143,7 @@ describe('a check', () => {
     const checking = store.check().then(() => order.push('checked'));
     const closing = store.close().then(() => order.push('closed'));
     // As long as closing a store takes.
-    const other = createLowdbJobStore({ folder: await tempFolder() });
+    const other = new LowdbJobStore({ folder: await tempFolder() });
     await other.open();
     await other.close();
     open();
@@ -152,7 +152,7 @@ describe('a check', () => {
   });
 
   test('needs an open store', async () => {
-    const unopened = createLowdbJobStore({ folder });
+    const unopened = new LowdbJobStore({ folder });
     await expect(unopened.check()).rejects.toMatchObject({ code: 'CLOSED' });
     await store.close();
     await expect(store.check()).rejects.toMatchObject({ code: 'CLOSED' });

@@ -6,7 +6,7 @@ import { crc32 } from 'node:zlib';
 import { beforeAll, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import fc from 'fast-check';
 import type { Job } from '../../lib/job.js';
-import { createLowdbJobStore } from '../../lib/stores/lowdb-job-store.js';
+import { LowdbJobStore } from '../../lib/stores/lowdb-job-store.js';
 import { collectLog, makeJob } from '../helpers/job-records.js';
 import { copyStore, namesIn, readStore } from '../helpers/store-folders.js';
 import { tempFolders } from '../helpers/temp-folder.js';
@@ -23,21 +23,21 @@ let folder: string;
 
 beforeAll(async () => {
   const source = await mkdtemp(join(tmpdir(), 'sd-job-tracker-'));
-  const insert = async (store: ReturnType<typeof createLowdbJobStore>, ...numbers: number[]) => {
+  const insert = async (store: LowdbJobStore, ...numbers: number[]) => {
     for (const n of numbers) await store.insert(makeJob(n, { prompt: `prompt {"${n} \u2603 {` }));
   };
   for (const numbers of [
     [1, 2, 3],
     [4, 5],
   ]) {
-    const store = createLowdbJobStore({ folder: source });
+    const store = new LowdbJobStore({ folder: source });
     await store.open();
     await insert(store, ...numbers);
     await store.close();
   }
   // Otherwise the snapshot might be brought up to date in the meantime.
   jest.useFakeTimers({ doNotFake: ['nextTick', 'queueMicrotask', 'setImmediate'] });
-  const store = createLowdbJobStore({ folder: source });
+  const store = new LowdbJobStore({ folder: source });
   await store.open();
   await insert(store, 6, 7);
   await Promise.all([
@@ -149,7 +149,7 @@ describe('the journal', () => {
 
   test('goes on behind half a line', async () => {
     restore({ [name]: Buffer.concat([fileOf(name), Buffer.from('0123abcd {"put"')]) });
-    const store = createLowdbJobStore({ folder, logger: collectLog() });
+    const store = new LowdbJobStore({ folder, logger: collectLog() });
     await store.open();
     await store.insert(makeJob(10));
     const image = await tempFolder();
@@ -162,7 +162,7 @@ describe('the journal', () => {
 
   test('goes on behind a line whose newline is missing', async () => {
     restore({ [name]: fileOf(name).subarray(0, -1) });
-    const store = createLowdbJobStore({ folder, logger: collectLog() });
+    const store = new LowdbJobStore({ folder, logger: collectLog() });
     await store.open();
     await store.insert(makeJob(10));
     const image = await tempFolder();
@@ -236,7 +236,7 @@ describe('the snapshot', () => {
 
   test('may be damaged again right after it has been', async () => {
     restore({ [name]: 'rubbish' });
-    const store = createLowdbJobStore({ folder, logger: collectLog() });
+    const store = new LowdbJobStore({ folder, logger: collectLog() });
     await store.open();
     await store.insert(makeJob(10));
     const image = await tempFolder();
@@ -306,7 +306,7 @@ test('keys named __proto__ do no harm', async () => {
   const text =
     '{"put":{"id":"Job00020","status":"Pending","request":{"__proto__":{"polluted":true},"steps":1},"\\u005f_proto__":{"polluted":true}}}';
   restore({ 'jobs.json.journal': `${crc32(text).toString(16).padStart(8, '0')} ${text}\n` });
-  const store = createLowdbJobStore({ folder, logger: collectLog() });
+  const store = new LowdbJobStore({ folder, logger: collectLog() });
   await store.open();
   const job = (await store.get('Job00020')) as Job;
   expect(Object.getOwnPropertyNames(job)).toEqual(['id', 'status', 'request']);

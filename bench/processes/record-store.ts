@@ -2,7 +2,7 @@ import { open, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { createLowdbJobStore } from '../../lib/stores/lowdb-job-store.js';
+import { LowdbJobStore } from '../../lib/stores/lowdb-job-store.js';
 import { idOf, makeRecord } from '../harness/kept-records.js';
 import { serveParent } from '../harness/remote.js';
 import { quantile } from '../harness/statistics.js';
@@ -12,7 +12,7 @@ import { sayReady } from './listen.js';
 /* The record store by itself. Arguments: its folder; a name that no other process has. */
 const [folder = '', name = ''] = process.argv.slice(2);
 const began = performance.now();
-const store = createLowdbJobStore({ folder });
+const store = new LowdbJobStore({ folder });
 await store.open();
 const openMs = performance.now() - began;
 let made = 0;

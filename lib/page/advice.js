@@ -51,7 +51,7 @@ export function adviceFor({ backend, error, output_paths: outputs }) {
 /** @param {{ message: string, status?: number }} error @param {string} name */
 function backendAdvice({ message, status }, name) {
   if (/out ?of ?memory|OutOfMemory/i.test(message)) {
-    return 'Its memory did not suffice: make the picture smaller or fewer at a time, or close what else uses the graphics card.';
+    return 'It ran out of memory: make the picture smaller or fewer at a time, or close what else uses the graphics card.';
   }
   if (status === 401 || status === 403)
     return `${name} wants a login that the gateway or the client did not give.`;

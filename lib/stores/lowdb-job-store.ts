@@ -19,11 +19,6 @@ export interface LowdbJobStoreOptions {
   readonly logger?: Logger;
 }
 
-/** Makes a store that keeps the records in `jobs.json` in a folder, for one process. `open` it first. */
-export function createLowdbJobStore(options: LowdbJobStoreOptions): LowdbJobStore {
-  return new LowdbJobStore(options);
-}
-
 /** What is written to see whether the folder can be. One that a killed process has left is written over. */
 const CHECK_NAME = 'jobs.json.check';
 /** How many jobs are walked through in one go. */
