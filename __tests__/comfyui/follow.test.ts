@@ -358,6 +358,60 @@ describe('ComfyUI', () => {
     expect(gateway.log.join()).toContain('is fetched once more');
   });
 
+  test('that cannot tell of one prompt tells of the others all the same; that one is Failed in the end', async () => {
+    const gateway = await start();
+    comfy.state.hold();
+    const spoilt = await prompt(gateway, { seed: '1' });
+    comfy.server.prependListener('request', (req) => {
+      if (req.url !== `/history/${spoilt.promptId}`) return;
+      // An answer of 404.
+      req.url = '/no/such/route';
+      // Looks follow each other more slowly while ComfyUI fails.
+      void post(`${gateway.url}/queue`, {}).answer;
+    });
+    comfy.state.release();
+    const other = await prompt(gateway, { seed: '2' });
+    expect((await gateway.ended(other.id)).status).toBe('Completed');
+    expect((await gateway.tracker.jobs.get(spoilt.id))?.status).not.toBe('Failed');
+    const job = await gateway.ended(spoilt.id);
+    expect(job).toMatchObject({ status: 'Failed', error: { code: 'backend' } });
+    expect(job.error?.message).toMatch(/could not tell what became of the prompt: .* answered 404/);
+  });
+
+  test('that fails at one file: others’ files are fetched meanwhile, and the job is Failed in the end', async () => {
+    const gateway = await start();
+    comfy.state.hold();
+    const spoilt = await prompt(gateway, { seed: '1', prefix: 'spoilt' });
+    const other = await prompt(gateway, { seed: '2' });
+    comfy.server.prependListener('request', (req, res) => {
+      if (!req.url?.includes('spoilt')) return;
+      res.writeHead = ((_status: number) => Reflect.apply(writeHead, res, [500])) as typeof res.writeHead;
+      const { writeHead } = Object.getPrototypeOf(res);
+    });
+    comfy.state.release();
+    expect((await gateway.ended(other.id)).status).toBe('Completed');
+    expect((await gateway.tracker.jobs.get(spoilt.id))?.finished_at).toBeUndefined();
+    const job = await gateway.ended(spoilt.id);
+    expect(job).toMatchObject({ status: 'Failed', error: { code: 'not_stored' }, output_paths: [] });
+    expect(job.error?.message).toMatch(/^ComfyUI fails when it is asked for spoilt_.*: it answered 500$/);
+  }, 20_000);
+
+  test('that does not answer does not keep the gateway from ending', async () => {
+    const asked = gate();
+    const backend = await startScriptedBackend((res, _body, req) => {
+      if (req.url === '/prompt') res.end('{"prompt_id": "p", "number": 0, "node_errors": {}}');
+      // And nothing more.
+      else if (req.url === '/queue') asked.open();
+    });
+    cleanups.push(() => backend.close());
+    const gateway = await start({ comfyui: backend.url });
+    await prompt(gateway);
+    await asked.opened;
+    // A look may take 30 s.
+    await gateway.close();
+    expect(gateway.log).toEqual([]);
+  });
+
   test('without its address, its prompts are not tracked, which is said once', async () => {
     const gateway = await startGateway({
       dir,
