@@ -9,9 +9,10 @@ import {
   type DemoExecution,
 } from '../../examples/demo-comfyui.js';
 import type { Job } from '../../lib/index.js';
+import { createLowdbJobStore } from '../../lib/stores/lowdb-job-store.js';
 import { call, getJson, post } from '../helpers/client.js';
 import { promptText } from '../helpers/comfyui-prompts.js';
-import { type Gateway, type GatewayOptions, startGateway } from '../helpers/gateway.js';
+import { collectingLogger, type Gateway, type GatewayOptions, startGateway } from '../helpers/gateway.js';
 import { gate, startScriptedBackend } from '../helpers/scripted-backend.js';
 import { tempFolders } from '../helpers/temp-folder.js';
 
@@ -250,6 +251,37 @@ describe('while it waits and runs', () => {
 describe('cancel', () => {
   const cancel = (gateway: Gateway, id: string) =>
     post(`${gateway.url}/sdapi/v1/job/${id}/cancel`, '').answer;
+
+  test('ends one whose prompt id is just being put on record', async () => {
+    const logger = collectingLogger([]);
+    const store = createLowdbJobStore({ folder: dir, logger });
+    const [asked, taken] = [gate(), gate()];
+    const update = store.update.bind(store);
+    let isSlow = false;
+    store.update = async (id, change) => {
+      if (isSlow && change.prompt_id !== undefined) {
+        asked.open();
+        await taken.opened;
+      }
+      return update(id, change);
+    };
+    const gateway = await start({ store });
+    comfy.state.hold();
+    const first = await prompt(gateway, { seed: '1' });
+    await until(gateway, first.id, ({ status }) => status === 'Processing');
+    isSlow = true;
+    const created = once(gateway.tracker.events, 'created');
+    const second = prompt(gateway, { seed: '2' });
+    const [{ id }] = await created;
+    await asked.opened;
+    const cancelling = post(`${gateway.url}/sdapi/v1/job/${id}/cancel`, {}).answer;
+    // The gateway has done what it can, and goes on waiting for the store.
+    expect((await cancelling).status).toBe(202);
+    taken.open();
+    await second;
+    expect(await gateway.ended(id)).toMatchObject({ status: 'Failed', error: { code: 'cancelled' } });
+    comfy.state.release();
+  });
 
   test('takes a prompt that waits out of ComfyUI’s queue', async () => {
     const gateway = await start();

@@ -85,6 +85,8 @@ export class ComfyUIFollower {
   /** Follows a job that has its ticket. */
   follow(job: RunningJob): void {
     const { taskId: promptId } = job;
+    // While its ticket was being put on record, nobody was there to end it.
+    if (job.brokenOffBy) void job.fail(job.brokenOffBy);
     if (job.ended || promptId === undefined) return;
     if (this.#isClosed) {
       this.#options.recorder.leave(job);
