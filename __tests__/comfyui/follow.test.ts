@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import {
@@ -479,6 +479,22 @@ describe('the gateway', () => {
       status: 'Completed',
       output_paths: [expect.any(String)],
     });
+  });
+
+  test('that is restarted keeps no request of a job that it has followed to a good end', async () => {
+    let gateway = await start();
+    comfy.state.hold();
+    const prefer = { headers: { Prefer: 'respond-async' } };
+    const answer = await post(`${gateway.url}/prompt`, promptText(), prefer).answer;
+    const id = String(answer.headers['x-job-id']);
+    await until(gateway, id, ({ status }) => status === 'Processing');
+    await gateway.close();
+    expect(await readdir(join(dir, 'requests'))).toEqual([`${id}.request`]);
+    gateway = await start();
+    comfy.state.release();
+    expect((await gateway.ended(id)).status).toBe('Completed');
+    await gateway.close();
+    expect(await readdir(join(dir, 'requests'))).toEqual([]);
   });
 
   test('takes the place of files that a killed one has left of a job', async () => {
