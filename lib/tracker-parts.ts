@@ -12,6 +12,7 @@ import { basicAuthorization } from './http/backend-call.js';
 import { FileImageStore } from './images/file-image-store.js';
 import type { ImageStore } from './images/image-store.js';
 import { Thumbnails } from './images/thumbnails.js';
+import type { Job } from './job.js';
 import { JobCanceller } from './job-canceller.js';
 import { createJobEvents, type JobEvents } from './job-events.js';
 import { generateJobId } from './job-id.js';
@@ -87,11 +88,11 @@ export function createParts(options: ResolvedOptions, authenticator: Authenticat
       ? undefined
       : new Deliveries({ store, events, windowMs: retryWindowMs, onDelivered, logger });
   const requests = new KeptRequests({ folder: join(dir, REQUEST_FOLDER), logger });
-  events.on('removed', ({ id }) => {
+  const removeRequest = ({ id }: Pick<Job, 'id'>) =>
     requests.remove(id).catch((error: unknown) => {
       logger.warn(`The request of job ${id} could not be removed: ${messageOf(error)}`);
     });
-  });
+  events.on('removed', (job) => void removeRequest(job));
   /** The backend's own logins count: it gets to see them. */
   const isBackendLogin = options.auth === 'backend';
   const generation: GenerationOptions = {
@@ -125,6 +126,9 @@ export function createParts(options: ResolvedOptions, authenticator: Authenticat
     await recorder.failInterrupted((left) => leftImages(images, left, logger), [...resumable, ...followable]);
     await deliveries?.open();
     await prompts?.kept.index.open();
+    const adopted = new Set(followable.map(({ id }) => id));
+    // Whoever has kept the request of such a job is gone.
+    events.on('completed', (job) => adopted.delete(job.id) && recorder.hold(removeRequest(job)));
     for (const job of followable) if (job.status === 'Processing') live.progress.begin(job);
     prompts?.follower.adopt(followable);
     void reruns.resume(resumable);

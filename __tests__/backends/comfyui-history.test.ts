@@ -88,6 +88,19 @@ describe('an entry of the history', () => {
     });
   });
 
+  test('is read with numbers that are none, as Python writes them', () => {
+    const outputs =
+      '{"8": {"loss": [NaN, -Infinity]}, "9": {"images": [{"filename": "NaN \\"Infinity\\".png", "seed": NaN}]}}';
+    const status =
+      '{"status_str": "error", "messages": [["execution_error", {"exception_message": "is NaN", "current_inputs": {"x": [NaN]}}]]}';
+    const text = entryWith(`[0, "id", {"3": {"is_changed": [NaN]}}, {}, []]`, outputs, status);
+    expect(parse(text)).toMatchObject({
+      text: Buffer.from(text),
+      error: { code: 'backend', message: 'is NaN' },
+      files: [{ filename: 'NaN "Infinity".png', subfolder: '', type: 'output' }],
+    });
+  });
+
   test.each([
     '{"status_str": "error"}',
     '{"status_str": "error", "messages": 7}',

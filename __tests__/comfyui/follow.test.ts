@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import type { ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
@@ -10,9 +10,10 @@ import {
   type DemoExecution,
 } from '../../examples/demo-comfyui.js';
 import type { Job } from '../../lib/index.js';
+import { LowdbJobStore } from '../../lib/stores/lowdb-job-store.js';
 import { call, getJson, post } from '../helpers/client.js';
 import { promptText } from '../helpers/comfyui-prompts.js';
-import { type Gateway, type GatewayOptions, startGateway } from '../helpers/gateway.js';
+import { collectingLogger, type Gateway, type GatewayOptions, startGateway } from '../helpers/gateway.js';
 import { until as soon } from '../helpers/kept-jobs.js';
 import { gate, type ScriptedBackend, startScriptedBackend } from '../helpers/scripted-backend.js';
 import { tempFolders } from '../helpers/temp-folder.js';
@@ -257,6 +258,37 @@ describe('cancel', () => {
   const cancel = (gateway: Gateway, id: string) =>
     post(`${gateway.url}/sdapi/v1/job/${id}/cancel`, '').answer;
 
+  test('ends one whose prompt id is just being put on record', async () => {
+    const logger = collectingLogger([]);
+    const store = new LowdbJobStore({ folder: dir, logger });
+    const [asked, taken] = [gate(), gate()];
+    const update = store.update.bind(store);
+    let isSlow = false;
+    store.update = async (id, change) => {
+      if (isSlow && change.prompt_id !== undefined) {
+        asked.open();
+        await taken.opened;
+      }
+      return update(id, change);
+    };
+    const gateway = await start({ store });
+    comfy.state.hold();
+    const first = await prompt(gateway, { seed: '1' });
+    await until(gateway, first.id, ({ status }) => status === 'Processing');
+    isSlow = true;
+    const created = once(gateway.tracker.events, 'created');
+    const second = prompt(gateway, { seed: '2' });
+    const [{ id }] = await created;
+    await asked.opened;
+    const cancelling = post(`${gateway.url}/sdapi/v1/job/${id}/cancel`, {}).answer;
+    // The gateway has done what it can, and goes on waiting for the store.
+    expect((await cancelling).status).toBe(202);
+    taken.open();
+    await second;
+    expect(await gateway.ended(id)).toMatchObject({ status: 'Failed', error: { code: 'cancelled' } });
+    comfy.state.release();
+  });
+
   test('takes a prompt that waits out of ComfyUI’s queue', async () => {
     const gateway = await start();
     comfy.state.hold();
@@ -364,6 +396,60 @@ describe('ComfyUI', () => {
     expect(gateway.log.join()).toContain('is fetched once more');
   });
 
+  test('that cannot tell of one prompt tells of the others all the same; that one is Failed in the end', async () => {
+    const gateway = await start();
+    comfy.state.hold();
+    const spoilt = await prompt(gateway, { seed: '1' });
+    comfy.server.prependListener('request', (req) => {
+      if (req.url !== `/history/${spoilt.promptId}`) return;
+      // An answer of 404.
+      req.url = '/no/such/route';
+      // Looks follow each other more slowly while ComfyUI fails.
+      void post(`${gateway.url}/queue`, {}).answer;
+    });
+    comfy.state.release();
+    const other = await prompt(gateway, { seed: '2' });
+    expect((await gateway.ended(other.id)).status).toBe('Completed');
+    expect((await gateway.tracker.jobs.get(spoilt.id))?.status).not.toBe('Failed');
+    const job = await gateway.ended(spoilt.id);
+    expect(job).toMatchObject({ status: 'Failed', error: { code: 'backend' } });
+    expect(job.error?.message).toMatch(/could not tell what became of the prompt: .* answered 404/);
+  });
+
+  test('that fails at one file: others’ files are fetched meanwhile, and the job is Failed in the end', async () => {
+    const gateway = await start();
+    comfy.state.hold();
+    const spoilt = await prompt(gateway, { seed: '1', prefix: 'spoilt' });
+    const other = await prompt(gateway, { seed: '2' });
+    comfy.server.prependListener('request', (req, res) => {
+      if (!req.url?.includes('spoilt')) return;
+      res.writeHead = ((_status: number) => Reflect.apply(writeHead, res, [500])) as typeof res.writeHead;
+      const { writeHead } = Object.getPrototypeOf(res);
+    });
+    comfy.state.release();
+    expect((await gateway.ended(other.id)).status).toBe('Completed');
+    expect((await gateway.tracker.jobs.get(spoilt.id))?.finished_at).toBeUndefined();
+    const job = await gateway.ended(spoilt.id);
+    expect(job).toMatchObject({ status: 'Failed', error: { code: 'not_stored' }, output_paths: [] });
+    expect(job.error?.message).toMatch(/^ComfyUI fails when it is asked for spoilt_.*: it answered 500$/);
+  }, 20_000);
+
+  test('that does not answer does not keep the gateway from ending', async () => {
+    const asked = gate();
+    const backend = await startScriptedBackend((res, _body, req) => {
+      if (req.url === '/prompt') res.end('{"prompt_id": "p", "number": 0, "node_errors": {}}');
+      // And nothing more.
+      else if (req.url === '/queue') asked.open();
+    });
+    cleanups.push(() => backend.close());
+    const gateway = await start({ comfyui: backend.url });
+    await prompt(gateway);
+    await asked.opened;
+    // A look may take 30 s.
+    await gateway.close();
+    expect(gateway.log).toEqual([]);
+  });
+
   test('without its address, its prompts are not tracked, which is said once', async () => {
     const gateway = await startGateway({
       dir,
@@ -399,6 +485,22 @@ describe('the gateway', () => {
       status: 'Completed',
       output_paths: [expect.any(String)],
     });
+  });
+
+  test('that is restarted keeps no request of a job that it has followed to a good end', async () => {
+    let gateway = await start();
+    comfy.state.hold();
+    const prefer = { headers: { Prefer: 'respond-async' } };
+    const answer = await post(`${gateway.url}/prompt`, promptText(), prefer).answer;
+    const id = String(answer.headers['x-job-id']);
+    await until(gateway, id, ({ status }) => status === 'Processing');
+    await gateway.close();
+    expect(await readdir(join(dir, 'requests'))).toEqual([`${id}.request`]);
+    gateway = await start();
+    comfy.state.release();
+    expect((await gateway.ended(id)).status).toBe('Completed');
+    await gateway.close();
+    expect(await readdir(join(dir, 'requests'))).toEqual([]);
   });
 
   test('takes the place of files that a killed one has left of a job', async () => {

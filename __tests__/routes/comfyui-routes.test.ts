@@ -16,6 +16,7 @@ import {
   promptIdOf,
 } from '../helpers/comfyui-jobs.js';
 import { collectingLogger, type Gateway, type GatewayOptions, startGateway } from '../helpers/gateway.js';
+import { rawClient } from '../helpers/raw-http.js';
 import { sampleImages } from '../helpers/sample-images.js';
 import { type ScriptedBackend, startScriptedBackend } from '../helpers/scripted-backend.js';
 import { tempFolders } from '../helpers/temp-folder.js';
@@ -571,6 +572,50 @@ describe('where users are told apart', () => {
     rmSync(join(comfy.dir, 'output'), { recursive: true });
     for (const path of ways) expect([path, await ask(path, ann)]).toMatchObject([path, { status: 404 }]);
     expect((await ask(own, bob)).body.equals(body)).toBe(true);
+  });
+
+  test('a fragment, which ComfyUI drops, hides nothing', async () => {
+    const { comfy, gateway, bobs } = await startShared();
+    const own = viewPath(fileOf(bobs));
+    const ways = [
+      `${own}#`,
+      `${own}#x`,
+      own.replace('?', '?x=/?#&').replace('#', '%23'),
+      `${own}#?filename=x`,
+    ];
+    for (const target of ways) {
+      const client = rawClient(
+        gateway.port,
+        `GET ${target} HTTP/1.1\r\nHost: x\r\nAuthorization: ${ann.Authorization}\r\nConnection: close\r\n\r\n`,
+      );
+      await client.ended;
+      expect([target, client.text.split('\r\n')[0]]).toEqual([target, 'HTTP/1.1 404 Not Found']);
+    }
+    expect(comfy.state.requests.filter(({ url }) => url.includes('#'))).toEqual([]);
+  });
+
+  test('a prompt under the id of somebody else’s does not come by what theirs has made', async () => {
+    const id = promptIdOf(3);
+    const backend = await script((res, _body, req) => {
+      if (req.url === '/prompt') res.end(`{"prompt_id": "${id}", "number": 0, "node_errors": {}}`);
+      else if (req.url === '/queue') res.end('{"queue_running": [], "queue_pending": []}');
+      else if (req.url?.startsWith('/view')) res.end(png);
+      else
+        res.end(`{"${id}": ${entryText(id, [{ filename: 'secret.png', subfolder: '', type: 'output' }])}}`);
+    });
+    const gateway = await start({ dir: await newFolder(), comfyui: backend.url, ...LOGINS });
+    const end = async (headers: Record<string, string>) => {
+      const answer = await callComfy(`${gateway.url}/prompt`, { body: { prompt: {} }, headers });
+      return gateway.ended(String(answer.headers['x-job-id']));
+    };
+    expect(await end(ann)).toMatchObject({ status: 'Completed', output_paths: [expect.any(String)] });
+    const stolen = await end(bob);
+    expect(stolen).toMatchObject({ status: 'Failed', output_paths: [], error: { code: 'backend' } });
+    expect(stolen.error?.message).toMatch(/another user/);
+    expect(stolen).not.toHaveProperty('sidecar');
+    expect((await callComfy(`${gateway.url}/history/${id}`, { headers: bob })).text).toBe('{}');
+    // One's own may be run again.
+    expect((await end(ann)).status).toBe('Completed');
   });
 
   test('nothing of others’ is asked for in a way that some system may take for another one', async () => {

@@ -268,6 +268,24 @@ describe('a sidecar', () => {
     expect(await jobOf(job.id)).toMatchObject({ info: '{"seed": 1}' });
   });
 
+  test('with numbers that only Python can write is given as JSON', async () => {
+    const told = '{"info":{"loss":[NaN,-Infinity,1.0],"of":"NaN \\"Infinity\\""},"parameters":{}}';
+    const { path: sidecar } = await writeSidecar(
+      kept.images,
+      '2026-11-22/Job00003',
+      {
+        ...{ id: 'Job00003', status: 200, exact: false, images: [] },
+        members: { info: [8, told.indexOf(',"parameters"')] },
+        text_bytes: told.length,
+      },
+      (async function* () {
+        yield Buffer.from(told);
+      })(),
+    );
+    const { id } = await kept.keepJob(3, { sidecar });
+    expect(await jobOf(id)).toMatchObject({ info: { loss: [null, null, 1], of: 'NaN "Infinity"' } });
+  });
+
   test('that was deleted', async () => {
     await rm(file);
     expect((await jobOf(job.id)).images).toEqual([png.toString('base64')]);

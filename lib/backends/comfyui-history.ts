@@ -3,6 +3,7 @@ import { callBackend } from '../http/backend-call.js';
 import type { ComfyUIFile, JobError } from '../job.js';
 import { arrayElements, type ValuePlace } from '../json/array-elements.js';
 import { memberRemovals } from '../json/member-edits.js';
+import { asPlainJson } from '../json/python-json.js';
 import { editedText, type TextEdit } from '../json/text-edits.js';
 import { TopLevelMembers } from '../json/top-level-members.js';
 import { jsonOf, MAX_FIELD_LENGTH, objectOf, shortened } from './request-values.js';
@@ -59,9 +60,15 @@ export function parseHistoryEntry(raw: Buffer): HistoryEntry {
   return {
     text,
     workflow: prompt && trimmed(text, arrayElements(text, prompt)?.[2]),
-    error: errorOf(objectOf(jsonOf(members.get('status')?.text))),
-    files: filesOf(objectOf(jsonOf(members.get('outputs')?.text))),
+    error: errorOf(objectIn(members, 'status')),
+    files: filesOf(objectIn(members, 'outputs')),
   };
+}
+
+/** A node may show numbers that are none, such as the loss of a training, and ComfyUI writes them as Python does. */
+function objectIn(members: TopLevelMembers, name: string): Readonly<Record<string, unknown>> {
+  const text = members.get(name)?.text;
+  return objectOf(jsonOf(text === undefined ? undefined : asPlainJson(text)));
 }
 
 /** The sixth element of `prompt` is secret, and so are two members of `extra_data`, the fourth. */

@@ -1,4 +1,5 @@
 import type { RequestFields } from '../job.js';
+import { asPlainJson } from '../json/python-json.js';
 import { MAX_FIELD_LENGTH, MAX_PROMPT_LENGTH, objectOf, shortened } from './request-values.js';
 
 /** A node of a workflow in ComfyUI's API format. An input is a value, or a link: a node's id and the number of its output. */
@@ -78,7 +79,7 @@ function parsed(text: string | undefined): unknown {
     const exact = text?.replace(/"(?:[^"\\]|\\.)*"|-?\b\d{16,}\b(?![.eE])/g, (token) =>
       token.startsWith('"') || Number.isSafeInteger(Number(token)) ? token : `"${token}"`,
     );
-    return exact === undefined ? undefined : JSON.parse(exact);
+    return exact === undefined ? undefined : JSON.parse(asPlainJson(exact));
   } catch {
     // ComfyUI will say what is wrong with it.
     return undefined;

@@ -24,7 +24,7 @@ export interface OutputDownload {
   readonly signal: AbortSignal;
 }
 
-/** What became of a file of ComfyUI's. `missing`: ComfyUI does not have it. */
+/** What became of a file of ComfyUI's. `missing`: ComfyUI does not have it; where it answers 500, it fails at it. */
 export type DownloadOutcome = IntakeOutcome | { readonly kind: 'missing'; readonly status: number };
 
 /**
@@ -45,7 +45,7 @@ export async function downloadOutput({
   const { statusCode: status = 0 } = answer;
   if (status !== 200) {
     answer.destroy();
-    if (status >= 500)
+    if (status > 500)
       throw new JobTrackerError('BACKEND_UNANSWERED', `${url.origin} answered ${status} to /view`);
     return { kind: 'missing', status };
   }

@@ -7,6 +7,7 @@ import type { JobRecorder } from '../job-recorder.js';
 import type { Logger } from '../logger.js';
 import type { RunningJob } from '../running-job.js';
 import { keepOutputs } from './keep-outputs.js';
+import { Turns } from './turns.js';
 
 /** Looks follow each other as fast as this while things move, and ever more slowly while nothing does. */
 const SHORTEST_PAUSE_MS = 200;
@@ -17,6 +18,8 @@ const LONGEST_OUTAGE_PAUSE_MS = 5_000;
 const PAUSE_PER_LOOK = 10;
 /** A prompt that is neither in the queue nor in the history is looked for once more before it counts as gone. */
 const LOOKS_UNTIL_GONE = 2;
+/** So often ComfyUI may answer something else than an entry of its history; it will not be able to any more then. */
+const MOST_FAULTS = 10;
 /** A prompt that is still there in so many looks after others were taken out was not among them. */
 const LOOKS_AFTER_REMOVAL = 3;
 
@@ -25,6 +28,8 @@ export interface ComfyUIFollowerOptions {
   readonly images: ImageStore;
   readonly recorder: Pick<JobRecorder, 'adopt' | 'leave'>;
   readonly jobTimeoutMs: number;
+  /** True for a job whose prompt id is somebody else's already. */
+  readonly isOthers?: (job: RunningJob) => boolean;
   readonly logger: Logger;
   /** Called when the places of jobs in ComfyUI's queue have changed. */
   readonly onMoved?: () => void;
@@ -41,6 +46,8 @@ interface Followed {
   position: number | undefined;
   /** How often it has been looked for in vain. */
   misses: number;
+  /** How often ComfyUI, which told of its queue, could not tell of this prompt. */
+  faults: number;
   /** Its history entry is there; its files are being fetched. */
   isEnding: boolean;
   /** Somebody has just taken prompts out of ComfyUI's hands; in how many more looks this one may turn out to be among them. */
@@ -64,7 +71,10 @@ export class ComfyUIFollower {
   #pauseMs = SHORTEST_PAUSE_MS;
   #looking: Promise<void> | undefined;
   #lookAgain = false;
-  #keeping: Promise<void> = Promise.resolve();
+  /** The files of one job are fetched at a time. */
+  readonly #turns = new Turns();
+  readonly #keeping = new Set<Promise<void>>();
+  readonly #closing = new AbortController();
   #isUnreachable = false;
   #isClosed = false;
 
@@ -75,12 +85,20 @@ export class ComfyUIFollower {
   /** Follows a job that has its ticket. */
   follow(job: RunningJob): void {
     const { taskId: promptId } = job;
+    // While its ticket was being put on record, nobody was there to end it.
+    if (job.brokenOffBy) void job.fail(job.brokenOffBy);
     if (job.ended || promptId === undefined) return;
     if (this.#isClosed) {
       this.#options.recorder.leave(job);
       return;
     }
-    const { jobTimeoutMs } = this.#options;
+    const { jobTimeoutMs, isOthers } = this.#options;
+    if (isOthers?.(job)) {
+      // What ComfyUI says under this id, and the files, may be theirs.
+      const message = 'The prompt has the id of an earlier one of another user: it cannot be followed';
+      void job.fail({ code: 'backend', message });
+      return;
+    }
     const timeout = setTimeout(() => {
       const message = `The job took longer than ${Math.round(jobTimeoutMs / 1000)} s (\`jobTimeout\`)`;
       job.breakOff({ code: 'timeout', message });
@@ -92,6 +110,7 @@ export class ComfyUIFollower {
       timeout,
       position: undefined,
       misses: 0,
+      faults: 0,
       isEnding: false,
       removalLooks: 0,
     };
@@ -165,11 +184,12 @@ export class ComfyUIFollower {
   async close(): Promise<void> {
     this.#isClosed = true;
     clearTimeout(this.#timer);
+    this.#closing.abort(new JobTrackerError('CLOSED', 'Nothing is followed any more'));
     for (const followed of [...this.#followed.values()]) {
       this.#forget(followed);
       this.#options.recorder.leave(followed.job);
     }
-    await Promise.allSettled([this.#looking, this.#keeping]);
+    await Promise.allSettled([this.#looking, ...this.#keeping]);
   }
 
   #schedule(pauseMs: number): void {
@@ -202,7 +222,7 @@ export class ComfyUIFollower {
     const awaited = [...this.#followed.values()].filter(({ isEnding }) => !isEnding);
     let moved = false;
     try {
-      const { running, pending } = await readQueue(this.#options.url);
+      const { running, pending } = await readQueue(this.#options.url, this.#closing.signal);
       const places = new Map(pending.map((id, index) => [id, index + 1]));
       for (const followed of awaited) {
         if (followed.job.ended) continue;
@@ -222,6 +242,7 @@ export class ComfyUIFollower {
       const pauseMs = moved ? SHORTEST_PAUSE_MS : Math.min(this.#pauseMs * 1.5, LONGEST_PAUSE_MS);
       this.#pauseMs = Math.max(pauseMs, tookMs * PAUSE_PER_LOOK);
     } catch (error) {
+      if (this.#isClosed) return;
       this.#noteUnreachable(error);
       this.#pauseMs = Math.min(this.#pauseMs * 2, LONGEST_OUTAGE_PAUSE_MS);
     }
@@ -229,11 +250,19 @@ export class ComfyUIFollower {
 
   /** Resolves to whether something has come of it. */
   async #lookInHistory(followed: Followed): Promise<boolean> {
-    const entry = await readHistoryEntry(this.#options.url, followed.promptId);
+    let entry: HistoryEntry | undefined;
+    try {
+      entry = await readHistoryEntry(this.#options.url, followed.promptId, this.#closing.signal);
+    } catch (error) {
+      if (!this.#isClosed) this.#noteFault(followed, error);
+      throw error;
+    }
     if (followed.job.ended || !this.#followed.has(followed.job.id)) return true;
+    followed.faults = 0;
     if (entry) {
       followed.isEnding = true;
-      this.#keeping = this.#keeping.then(() => this.#end(followed, entry));
+      const keeping = this.#end(followed, entry).finally(() => this.#keeping.delete(keeping));
+      this.#keeping.add(keeping);
       return true;
     }
     followed.misses += 1;
@@ -251,15 +280,29 @@ export class ComfyUIFollower {
     return true;
   }
 
+  /** It may be this one prompt of which ComfyUI cannot tell: the others go first from now on, and it may come to an end. */
+  #noteFault(followed: Followed, error: unknown): void {
+    const { job } = followed;
+    if (job.ended || !this.#followed.delete(job.id)) return;
+    this.#followed.set(job.id, followed);
+    followed.faults += 1;
+    if (followed.faults < MOST_FAULTS) return;
+    this.#forget(followed);
+    const message = `ComfyUI could not tell what became of the prompt: ${messageOf(error)}`;
+    void job.fail({ code: 'backend', message });
+  }
+
   /** Never rejects. */
   async #end(followed: Followed, entry: HistoryEntry): Promise<void> {
     const { url, images, logger } = this.#options;
     const { job, end } = followed;
-    if (job.ended || end.signal.aborted) return;
-    // It may have begun and ended between two looks.
-    void job.processing();
+    const turn = await this.#turns.take();
     try {
-      const { kept, problem } = await keepOutputs({ url, images, logger, job, entry, signal: end.signal });
+      if (job.ended || end.signal.aborted) return;
+      // It may have begun and ended between two looks.
+      void job.processing();
+      const { signal } = end;
+      const { kept, problem } = await keepOutputs({ url, images, logger, job, entry, signal, turn });
       const error = entry.error ?? problem;
       const ended = error ? job.fail(error, kept) : job.complete(kept);
       this.#forget(followed);
@@ -269,6 +312,8 @@ export class ComfyUIFollower {
       this.#forget(followed);
       logger.error(`What ComfyUI made of job ${job.id} could not be kept`, error);
       await job.fail({ code: 'not_stored', message: messageOf(error) });
+    } finally {
+      turn.end();
     }
   }
 

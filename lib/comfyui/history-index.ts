@@ -76,7 +76,8 @@ export class HistoryIndex {
     if (promptId === undefined || this.#byId.has(id)) return;
     const user = this.#makers.get(id);
     this.#makers.delete(id);
-    this.#put({ id, promptId, files: [], paths: [], isListed: false, ...(user !== undefined && { user }) });
+    const names = { id, promptId, ...(user !== undefined && { user }) };
+    this.#put({ ...names, files: [], paths: [], isRunning: true, isListed: false });
   }
 
   /** True where no entry is kept, of anybody. */
@@ -91,6 +92,18 @@ export class HistoryIndex {
     // A prompt that is run again under its id takes the place of the earlier one when it has ended.
     const last = jobs.findLast(({ sidecar }) => sidecar !== undefined);
     return last ? !mayTouch(who, last) : jobs.some((job) => !mayTouch(who, job));
+  }
+
+  /**
+   * Whether what ComfyUI knows by this job's prompt id may be an earlier job's of another user, which runs or has made
+   * something. Clients may choose the ids themselves.
+   */
+  isOthers(id: string): boolean {
+    const job = this.#byId.get(id);
+    const jobs = (job && this.#byPrompt.get(job.promptId)) ?? [];
+    return jobs
+      .slice(0, jobs.indexOf(job as IndexedJob))
+      .some(({ user, isRunning, sidecar }) => user !== job?.user && (isRunning || sidecar !== undefined));
   }
 
   /** The job with the entry that is kept under this id, as far as somebody may see it. */
@@ -167,6 +180,7 @@ export class HistoryIndex {
       // Somebody may have edited a record.
       files: Array.isArray(comfyui_files) ? comfyui_files : [],
       paths: Array.isArray(output_paths) ? output_paths : [],
+      isRunning: !isFinished(job),
       isListed: isFinished(job) && sidecar !== undefined && job.history_deleted !== true,
       ...(user !== undefined && { user }),
       ...(sidecar !== undefined && { sidecar }),

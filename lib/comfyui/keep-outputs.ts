@@ -8,9 +8,12 @@ import { imageStem, leftImages } from '../left-images.js';
 import type { Logger } from '../logger.js';
 import type { KeptAnswer, RunningJob } from '../running-job.js';
 import { downloadOutput } from './download-output.js';
+import type { Turn } from './turns.js';
 
 const FIRST_RETRY_MS = 500;
 const MAX_RETRY_MS = 10_000;
+/** A file at which ComfyUI itself fails so often is not to be had. */
+const MOST_FAILURES = 5;
 
 export interface KeepOutputsOptions {
   readonly url: URL;
@@ -20,6 +23,8 @@ export interface KeepOutputsOptions {
   readonly entry: HistoryEntry;
   /** Aborted where the job is to end, or to be left, without the rest. */
   readonly signal: AbortSignal;
+  /** Given back while there is nothing to do but to wait. */
+  readonly turn: Turn;
 }
 
 /** What was kept of a prompt that has ended. */
@@ -70,19 +75,27 @@ export async function keepOutputs(options: KeepOutputsOptions): Promise<KeptOutp
 }
 
 async function download(
-  { url, images, signal, logger }: KeepOutputsOptions,
+  { url, images, signal, logger, turn }: KeepOutputsOptions,
   file: ComfyUIFile,
   stem: string,
 ) {
+  let failures = 0;
   for (let pauseMs = FIRST_RETRY_MS; ; pauseMs = Math.min(pauseMs * 2, MAX_RETRY_MS)) {
     signal.throwIfAborted();
     try {
-      return await downloadOutput({ url, file, images, stem, signal });
+      const outcome = await downloadOutput({ url, file, images, stem, signal });
+      if (outcome.kind !== 'missing' || outcome.status !== 500) return outcome;
+      failures += 1;
+      if (failures === MOST_FAILURES) return outcome;
+      throw new JobTrackerError('BACKEND_UNANSWERED', `${url.origin} answered 500 to /view`);
     } catch (error) {
       signal.throwIfAborted();
       if (!(error instanceof JobTrackerError) || error.code !== 'BACKEND_UNANSWERED') throw error;
       if (pauseMs === FIRST_RETRY_MS) logger.warn(`${file.filename} is fetched once more: ${error.message}`);
+      // The files of others may be there all the same.
+      turn.end();
       await delay(pauseMs, undefined, { signal, ref: false });
+      await turn.begin();
     }
   }
 }
@@ -119,7 +132,10 @@ function problemOf(
     case 'missing':
       return {
         code: 'not_stored',
-        message: `ComfyUI does not have ${filename} any more: it answered ${outcome.status}`,
+        message:
+          outcome.status === 500
+            ? `ComfyUI fails when it is asked for ${filename}: it answered 500`
+            : `ComfyUI does not have ${filename} any more: it answered ${outcome.status}`,
       };
     case 'truncated':
       return { code: 'backend', message: `${filename} ends before its format says` };

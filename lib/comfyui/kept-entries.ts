@@ -13,6 +13,8 @@ export interface IndexedJob {
   readonly files: readonly ComfyUIFile[];
   /** The same files in the image store, in their order. */
   readonly paths: readonly string[];
+  /** Its end is not on record yet. */
+  readonly isRunning?: boolean;
   /** It is shown in the history. */
   isListed: boolean;
 }

@@ -40,7 +40,11 @@ export function createPrompts(options: PromptsOptions): Prompts {
   const { url, onProgress } = options;
   const receive = (text: string) => messages.receive(text);
   const ownSocket = new OwnSocket({ url, onText: receive });
-  const follower = new ComfyUIFollower({ ...options, onFollowed: (job) => ownSocket.serve(job) });
+  const follower = new ComfyUIFollower({
+    ...options,
+    isOthers: ({ id }) => kept.index.isOthers(id),
+    onFollowed: (job) => ownSocket.serve(job),
+  });
   const messages = new ComfyUIMessages({ follower, onProgress });
   const kept = createKeptHistory({ ...options, follower });
   return {

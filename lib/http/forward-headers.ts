@@ -23,9 +23,12 @@ function namedInConnection(headers: IncomingHttpHeaders): Set<string> {
   return named;
 }
 
-/** Path and query of a request, which a client may also write with the server's address in front (RFC 9112, 3.2.2). */
+/**
+ * Path and query of a request, which a client may also write with the server's address in front (RFC 9112, 3.2.2). A
+ * fragment has no place in a request: one server drops it, and another one takes it for a part of the query.
+ */
 export function originForm(req: IncomingMessage): string {
-  const path = (req.url ?? '').replace(/^https?:\/\/[^/?]*/i, '');
+  const path = (req.url ?? '').replace(/#.*/s, '').replace(/^https?:\/\/[^/?]*/i, '');
   return path === '' || path.startsWith('?') ? `/${path}` : path;
 }
 

@@ -177,8 +177,9 @@ function sendEmpty(res: Response, status: number): void {
 
 /** Express's own reading of a query knows nested names, which ComfyUI does not. */
 function queryOf(req: Request): URLSearchParams {
-  const at = req.url.indexOf('?');
-  return new URLSearchParams(at < 0 ? '' : req.url.slice(at + 1));
+  const [url = ''] = req.url.split('#', 1);
+  const at = url.indexOf('?');
+  return new URLSearchParams(at < 0 ? '' : url.slice(at + 1));
 }
 
 function answerFailure(

@@ -5,6 +5,7 @@ import { base64Length, streamBase64 } from '../images/base64-stream.js';
 import type { ImageStore, StoredFile } from '../images/image-store.js';
 import type { Job } from '../job.js';
 import { type JobState, jobJson } from '../job-json.js';
+import { asPlainJson } from '../json/python-json.js';
 import { streamTo } from './stream-to.js';
 
 /** The backend's words are looked at before they are given again, unless there are so many of them. */
@@ -112,13 +113,13 @@ async function member(
     const chunks = () => file.read({ start, end: start + sizeBytes - 1 }) as AsyncIterable<Buffer>;
     return [text(`,"${name}":`), { sizeBytes, chunks }];
   }
-  const value = await file.slice(start, sizeBytes);
-  return isJson(value) ? [text(`,"${name}":`), { sizeBytes, chunks: () => [value] }] : [];
+  const value = asPlainJson((await file.slice(start, sizeBytes)).toString());
+  return isJson(value) ? [text(`,"${name}":${value}`)] : [];
 }
 
-function isJson(value: Buffer): boolean {
+function isJson(value: string): boolean {
   try {
-    JSON.parse(value.toString());
+    JSON.parse(value);
     return true;
   } catch {
     // Put into the answer, it would make all of that unreadable, images and all.
