@@ -11,9 +11,10 @@ import {
 } from '../../examples/demo-comfyui.js';
 import { FileImageStore } from '../../lib/images/file-image-store.js';
 import type { Job } from '../../lib/index.js';
+import { createLowdbJobStore } from '../../lib/stores/lowdb-job-store.js';
 import { call, getJson, post } from '../helpers/client.js';
 import { promptText } from '../helpers/comfyui-prompts.js';
-import { type Gateway, type GatewayOptions, startGateway } from '../helpers/gateway.js';
+import { collectingLogger, type Gateway, type GatewayOptions, startGateway } from '../helpers/gateway.js';
 import { until as soon } from '../helpers/kept-jobs.js';
 import { sampleImages } from '../helpers/sample-images.js';
 import { gate, type ScriptedBackend, startScriptedBackend } from '../helpers/scripted-backend.js';
@@ -137,6 +138,32 @@ describe('a prompt', () => {
     expect(journal).toContain(`"prompt_id":"${promptId}"`);
     expect(journal).toContain(id);
     comfy.state.release();
+  });
+
+  test('also where ComfyUI does not say how long its answer is', async () => {
+    const backend = await startScriptedBackend((res, _body, req) => {
+      if (req.url !== '/prompt') return void res.end('{}');
+      res.write('{"prompt_id": "p1", ');
+      res.end('"number": 1, "node_errors": {}}');
+    });
+    cleanups.push(() => backend.close());
+    const store = createLowdbJobStore({ folder: dir, logger: collectingLogger([]) });
+    const { update } = store;
+    const [reached, held] = [gate(), gate()];
+    store.update = async (id, change) => {
+      if (change.prompt_id !== undefined) {
+        reached.open();
+        await held.opened;
+      }
+      return update.call(store, id, change);
+    };
+    const gateway = await start({ comfyui: backend.url, store });
+    const sent = post(`${gateway.url}/prompt`, promptText());
+    await reached.opened;
+    for (let turn = 0; turn < 20; turn += 1) await call(`${gateway.url}/sdapi/v1/jobs`).answer;
+    expect(Buffer.concat(sent.received).toString()).toBe('');
+    held.open();
+    expect(JSON.parse((await sent.answer).body.toString())).toMatchObject({ prompt_id: 'p1' });
   });
 
   test('is asked for by its id', async () => {
@@ -410,6 +437,7 @@ describe('ComfyUI', () => {
       expect(await gateway.ended((await prompt(gateway)).id)).toMatchObject({
         status: 'Completed',
         output_paths: [expect.stringMatching(/-0\.png$/)],
+        comfyui_files: [{ filename: 'a.png', subfolder: '', type: 'output' }],
       });
       expect(asked).toBe(2);
     });
@@ -430,6 +458,21 @@ describe('ComfyUI', () => {
       const job = await gateway.ended((await prompt(gateway)).id);
       expect(job).toMatchObject({ status: 'Failed', error: { code: 'timeout' }, output_paths: [] });
       await soon(async () => (await files())?.length === 0);
+    });
+
+    test('where what an earlier process left cannot be replaced: Failed, and it does not run for ever', async () => {
+      await startDone((_path, res) => res.end(entryOf('a.png')));
+      let left: string | undefined;
+      const list = jest.spyOn(FileImageStore.prototype, 'list');
+      list.mockImplementation(async (folder) => (left ? [`${folder}/${left}-0.png`] : []));
+      const remove = jest.spyOn(FileImageStore.prototype, 'remove').mockRejectedValue(new Error('EACCES'));
+      cleanups.push(async () => [list, remove].forEach((spy) => void spy.mockRestore()));
+      const gateway = await start();
+      left = (await prompt(gateway)).id;
+      expect(await gateway.ended(left)).toMatchObject({
+        status: 'Failed',
+        error: { code: 'not_stored', message: 'EACCES' },
+      });
     });
 
     test('what the disk does not take of its history: Failed, not stored, with the files', async () => {
