@@ -2,19 +2,21 @@ import { once } from 'node:events';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import type { ServerResponse } from 'node:http';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import {
   createDemoComfyUI,
   type DemoComfyUI,
   type DemoComfyUIOptions,
   type DemoExecution,
 } from '../../examples/demo-comfyui.js';
+import { FileImageStore } from '../../lib/images/file-image-store.js';
 import type { Job } from '../../lib/index.js';
 import { LowdbJobStore } from '../../lib/stores/lowdb-job-store.js';
 import { call, getJson, post } from '../helpers/client.js';
 import { promptText } from '../helpers/comfyui-prompts.js';
 import { collectingLogger, type Gateway, type GatewayOptions, startGateway } from '../helpers/gateway.js';
 import { until as soon } from '../helpers/kept-jobs.js';
+import { sampleImages } from '../helpers/sample-images.js';
 import { gate, type ScriptedBackend, startScriptedBackend } from '../helpers/scripted-backend.js';
 import { tempFolders } from '../helpers/temp-folder.js';
 
@@ -143,6 +145,32 @@ describe('a prompt', () => {
     expect(journal).toContain(`"prompt_id":"${promptId}"`);
     expect(journal).toContain(id);
     comfy.state.release();
+  });
+
+  test('also where ComfyUI does not say how long its answer is', async () => {
+    const backend = await startScriptedBackend((res, _body, req) => {
+      if (req.url !== '/prompt') return void res.end('{}');
+      res.write('{"prompt_id": "p1", ');
+      res.end('"number": 1, "node_errors": {}}');
+    });
+    cleanups.push(() => backend.close());
+    const store = new LowdbJobStore({ folder: dir, logger: collectingLogger([]) });
+    const { update } = store;
+    const [reached, held] = [gate(), gate()];
+    store.update = async (id, change) => {
+      if (change.prompt_id !== undefined) {
+        reached.open();
+        await held.opened;
+      }
+      return update.call(store, id, change);
+    };
+    const gateway = await start({ comfyui: backend.url, store });
+    const sent = post(`${gateway.url}/prompt`, promptText());
+    await reached.opened;
+    for (let turn = 0; turn < 20; turn += 1) await call(`${gateway.url}/sdapi/v1/jobs`).answer;
+    expect(Buffer.concat(sent.received).toString()).toBe('');
+    held.open();
+    expect(JSON.parse((await sent.answer).body.toString())).toMatchObject({ prompt_id: 'p1' });
   });
 
   test('is asked for by its id', async () => {
@@ -448,6 +476,112 @@ describe('ComfyUI', () => {
     // A look may take 30 s.
     await gateway.close();
     expect(gateway.log).toEqual([]);
+  });
+
+  describe('that answers', () => {
+    const entryOf = (...names: string[]) => {
+      const images = names.map((filename) => ({ filename, subfolder: '', type: 'output' }));
+      const status = { status_str: 'success', completed: true };
+      return JSON.stringify({ p1: { prompt: [], outputs: { 9: { images } }, status } });
+    };
+
+    /** A ComfyUI that takes a prompt, and has nothing in its queue when it is asked. */
+    async function startDone(answer: (path: string, res: ServerResponse) => unknown): Promise<void> {
+      const backend = await startScriptedBackend(async (res, _body, req) => {
+        const path = req.url ?? '';
+        if (path === '/prompt') res.end('{"prompt_id": "p1", "number": 1, "node_errors": {}}');
+        else if (path === '/queue') res.end('{"queue_running": [], "queue_pending": []}');
+        else if (/^\/(history|view)\b/.test(path)) await answer(path, res);
+        else res.writeHead(404).end();
+      });
+      cleanups.push(() => backend.close());
+      comfyUrl = backend.url;
+    }
+
+    /** The names of the files that are kept; undefined where a folder goes just now. */
+    const files = async () => {
+      const entries = readdir(join(dir, 'output'), { recursive: true, withFileTypes: true });
+      return (await entries.catch(() => undefined))
+        ?.filter((entry) => entry.isFile())
+        .map(({ name }) => name);
+    };
+
+    test('late with the history of a prompt that has just left the queue: it is not gone', async () => {
+      let asked = 0;
+      await startDone((path, res) => {
+        if (path === '/history/p1') asked += 1;
+        res.end(asked === 1 ? '{}' : entryOf());
+      });
+      const gateway = await start();
+      expect(await gateway.ended((await prompt(gateway)).id)).toMatchObject({ status: 'Completed' });
+      expect(asked).toBe(2);
+    });
+
+    test('500 to a file is asked for it once more', async () => {
+      let asked = 0;
+      await startDone((path, res) => {
+        if (path === '/history/p1') return res.end(entryOf('a.png'));
+        asked += 1;
+        return asked === 1 ? res.writeHead(500).end('busy') : res.end(sampleImages.png);
+      });
+      const gateway = await start();
+      expect(await gateway.ended((await prompt(gateway)).id)).toMatchObject({
+        status: 'Completed',
+        output_paths: [expect.stringMatching(/-0\.png$/)],
+        comfyui_files: [{ filename: 'a.png', subfolder: '', type: 'output' }],
+      });
+      expect(asked).toBe(2);
+    });
+
+    test('with a file of a kind that nobody knows: its name says nothing of ours', async () => {
+      await startDone((path, res) => res.end(path === '/history/p1' ? entryOf('a.html', 'b.wav') : 'hello'));
+      const gateway = await start();
+      const { output_paths } = await gateway.ended((await prompt(gateway)).id);
+      expect(output_paths).toEqual([expect.stringMatching(/-0\.bin$/), expect.stringMatching(/-1\.wav$/)]);
+    });
+
+    test('never to one of two files: what there is of them goes when the time is over', async () => {
+      await startDone((path, res) => {
+        if (path === '/history/p1') return res.end(entryOf('a.png', 'b.png'));
+        return path.includes('a.png') ? res.end(sampleImages.png) : undefined;
+      });
+      const gateway = await start({ jobTimeout: '1s' });
+      const job = await gateway.ended((await prompt(gateway)).id);
+      expect(job).toMatchObject({ status: 'Failed', error: { code: 'timeout' }, output_paths: [] });
+      await soon(async () => (await files())?.length === 0);
+    });
+
+    test('where what an earlier process left cannot be replaced: Failed, and it does not run for ever', async () => {
+      await startDone((_path, res) => res.end(entryOf('a.png')));
+      let left: string | undefined;
+      const list = jest.spyOn(FileImageStore.prototype, 'list');
+      list.mockImplementation(async (folder) => (left ? [`${folder}/${left}-0.png`] : []));
+      const remove = jest.spyOn(FileImageStore.prototype, 'remove').mockRejectedValue(new Error('EACCES'));
+      cleanups.push(async () => [list, remove].forEach((spy) => void spy.mockRestore()));
+      const gateway = await start();
+      left = (await prompt(gateway)).id;
+      expect(await gateway.ended(left)).toMatchObject({
+        status: 'Failed',
+        error: { code: 'not_stored', message: 'EACCES' },
+      });
+    });
+
+    test('what the disk does not take of its history: Failed, not stored, with the files', async () => {
+      await startDone((path, res) => res.end(path === '/history/p1' ? entryOf('a.png') : sampleImages.png));
+      const { create } = FileImageStore.prototype;
+      const spy = jest.spyOn(FileImageStore.prototype, 'create');
+      spy.mockImplementation(async function (this: FileImageStore, stem) {
+        if (!/-\d+$/.test(stem)) throw new Error('ENOSPC');
+        return create.call(this, stem);
+      });
+      cleanups.push(async () => spy.mockRestore());
+      const gateway = await start();
+      expect(await gateway.ended((await prompt(gateway)).id)).toMatchObject({
+        status: 'Failed',
+        error: { code: 'not_stored', message: 'The history entry could not be kept: ENOSPC' },
+        output_paths: [expect.any(String)],
+      });
+    });
   });
 
   test('without its address, its prompts are not tracked, which is said once', async () => {
