@@ -43,6 +43,7 @@ describe('a request', () => {
   test.each([
     ['{"extra_data": {"api_key_comfy_org": "x"}}', true],
     ['{"extra_data": {"auth_token_comfy_org": "x"}}', true],
+    ['{"extra_data": {"x": NaN, "auth_token_comfy_org": "x"}}', true],
     ['{"extra_data": {"auth_token_comfy_org": null}}', false],
     ['{"extra_data": {"extra_pnginfo": {}}}', false],
     ['{"extra_data": null}', false],

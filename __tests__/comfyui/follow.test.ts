@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import type { ServerResponse } from 'node:http';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import {
   createDemoComfyUI,
@@ -17,7 +18,7 @@ import { promptText } from '../helpers/comfyui-prompts.js';
 import { collectingLogger, type Gateway, type GatewayOptions, startGateway } from '../helpers/gateway.js';
 import { until as soon } from '../helpers/kept-jobs.js';
 import { sampleImages } from '../helpers/sample-images.js';
-import { gate, type ScriptedBackend, startScriptedBackend } from '../helpers/scripted-backend.js';
+import { bigPng, gate, type ScriptedBackend, startScriptedBackend } from '../helpers/scripted-backend.js';
 import { tempFolders } from '../helpers/temp-folder.js';
 
 const folder = tempFolders();
@@ -582,6 +583,28 @@ describe('ComfyUI', () => {
         output_paths: [expect.any(String)],
       });
     });
+  });
+
+  test.each([
+    ['gzip', { status: 'Completed', output_paths: [expect.any(String)] }],
+    ['zz', { status: 'Failed', output_paths: [], error: { code: 'not_stored' } }],
+  ])('behind a proxy that encodes files as %s, which nobody has asked for', async (encoding, outcome) => {
+    const png = bigPng(1_000);
+    const entry = '{"outputs": {"9": {"images": [{"filename": "a.png"}]}}, "status": {}}';
+    const backend = await startScriptedBackend((res, _body, req) => {
+      if (req.url?.startsWith('/view'))
+        res.writeHead(200, { 'Content-Encoding': encoding }).end(gzipSync(png));
+      else if (req.url === '/prompt') res.end('{"prompt_id": "p", "number": 0, "node_errors": {}}');
+      else if (req.url === '/queue') res.end('{"queue_running": [], "queue_pending": []}');
+      else res.end(`{"p": ${entry}}`);
+    });
+    cleanups.push(() => backend.close());
+    const gateway = await start({ comfyui: backend.url });
+    const job = await gateway.ended((await prompt(gateway)).id);
+    expect(job).toMatchObject(outcome);
+    if (job.status !== 'Completed') return;
+    const image = await call(`${gateway.url}/sdapi/v1/job/${job.id}/images/0`).answer;
+    expect(image.body.equals(png)).toBe(true);
   });
 
   test('without its address, its prompts are not tracked, which is said once', async () => {

@@ -65,12 +65,13 @@ function clientIdIn(extraData: string | undefined): string | undefined {
   return typeof client_id === 'string' ? client_id : undefined;
 }
 
-/** True also where `extra_data` is too large to be looked at. */
+/** True also where `extra_data` is too large to be looked at, or not to be read: ComfyUI reads more than JSON allows. */
 function holdsSecrets(members: TopLevelMembers): boolean {
   const extra = members.get('extra_data');
   if (!extra) return false;
-  if (extra.text === undefined) return true;
-  const given = objectOf(jsonOf(extra.text));
+  const value = jsonOf(extra.text);
+  if (value === undefined) return true;
+  const given = objectOf(value);
   return SECRET_NAMES.some((name) => given[name] !== undefined && given[name] !== null);
 }
 

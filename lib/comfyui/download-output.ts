@@ -1,5 +1,8 @@
+import type { IncomingMessage } from 'node:http';
 import { extname } from 'node:path/posix';
+import { pipeline } from 'node:stream';
 import { JobTrackerError, messageOf } from '../errors.js';
+import { createAnswerDecoder, isPlain } from '../http/answer-decoder.js';
 import { downloadFromBackend } from '../http/backend-call.js';
 import { ImageIntake, type IntakeOutcome } from '../images/image-intake.js';
 import type { ImageStore } from '../images/image-store.js';
@@ -49,9 +52,15 @@ export async function downloadOutput({
       throw new JobTrackerError('BACKEND_UNANSWERED', `${url.origin} answered ${status} to /view`);
     return { kind: 'missing', status };
   }
+  const bytes = plainBytes(answer);
+  if (!bytes) {
+    answer.destroy();
+    const message = `it came encoded as "${answer.headers['content-encoding']}"`;
+    return { kind: 'failed', message };
+  }
   const intake = new ImageIntake(images, stem, () => {});
   try {
-    for await (const chunk of answer as AsyncIterable<Buffer>) {
+    for await (const chunk of bytes) {
       // One chunk at a time: ComfyUI is read at the pace of the disk.
       await new Promise<void>((resolve) => intake.push(chunk, resolve));
     }
@@ -65,4 +74,13 @@ export async function downloadOutput({
   }
   const extension = extname(filename).slice(1).toLowerCase();
   return await intake.finish(KNOWN_EXTENSIONS.includes(extension) ? extension : undefined);
+}
+
+/** A proxy in between may encode what was asked for as it is. Undefined where that cannot be read here. */
+function plainBytes(answer: IncomingMessage): AsyncIterable<Buffer> | undefined {
+  const encoding = answer.headers['content-encoding'];
+  if (encoding === undefined || isPlain(encoding)) return answer;
+  const decoder = createAnswerDecoder(encoding);
+  // A failure shows where the decoder is read.
+  return decoder && pipeline(answer, decoder, () => {});
 }
