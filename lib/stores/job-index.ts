@@ -1,33 +1,27 @@
 import type { Job } from '../job.js';
-import { IdList } from './id-list.js';
+import { JobList } from './job-list.js';
 import type { JobPage, JobQuery } from './job-store.js';
-import type { JobMap } from './kept-job.js';
 
 /**
- * Lists the jobs of a map newest first. It keeps only ids: of all jobs, of each user's, and by the backend's own id, so
- * that nobody's own jobs, and no single one, are searched for among everybody's.
+ * Lists jobs newest first: all of them, each user's, and those of one id of the backend's own, so that nobody's own jobs,
+ * and no single one, are searched for among everybody's.
  */
 export class JobIndex {
-  readonly #jobs: JobMap;
-  readonly #all = new IdList();
-  readonly #byUser = new Map<string, IdList>();
+  readonly #all = new JobList();
+  readonly #byUser = new Map<string, JobList>();
   readonly #byPromptId = new Map<string, Set<string>>();
 
-  constructor(jobs: JobMap) {
-    this.#jobs = jobs;
-    for (const job of jobs.values()) this.added(job);
+  constructor(jobs: Iterable<Job>) {
+    for (const job of jobs) this.added(job);
   }
 
   added(job: Job): void {
-    this.#all.add(job.id);
+    this.#put(job);
     this.#link(job);
-    if (job.user === undefined) return;
-    const own = this.#byUser.get(job.user) ?? new IdList();
-    this.#byUser.set(job.user, own);
-    own.add(job.id);
   }
 
   changed(previous: Job, job: Job): void {
+    this.#put(job);
     if (previous.prompt_id === job.prompt_id) return;
     this.#unlink(previous);
     this.#link(job);
@@ -36,10 +30,9 @@ export class JobIndex {
   removed(job: Job): void {
     this.#all.remove(job.id);
     this.#unlink(job);
-    if (job.user === undefined) return;
-    const own = this.#byUser.get(job.user);
+    const own = job.user === undefined ? undefined : this.#byUser.get(job.user);
     own?.remove(job.id);
-    if (own?.size === 0) this.#byUser.delete(job.user);
+    if (own?.size === 0) this.#byUser.delete(job.user as string);
   }
 
   list(query: JobQuery): JobPage {
@@ -49,32 +42,35 @@ export class JobIndex {
       return { jobs: [], total: this.list({ ...others, limit: 0 }).total };
     }
     if (prompt_id !== undefined) return this.#ofPrompt(prompt_id, query);
-    const ids = user === undefined ? this.#all : this.#byUser.get(user);
-    if (!ids) return { jobs: [], total: 0 };
-    if (Object.values(filters).some((filter) => filter !== undefined)) {
-      return select(user === undefined ? this.#jobs.values() : this.#jobsOf(ids), query);
-    }
-    return { jobs: [...this.#jobsOf(ids.newest(limit, before))], total: ids.size };
+    const list = user === undefined ? this.#all : this.#byUser.get(user);
+    if (!list) return { jobs: [], total: 0 };
+    const isFiltered = Object.values(filters).some((filter) => filter !== undefined);
+    return isFiltered ? list.matching(matcherOf(query), limit, before) : list.newest(limit, before);
   }
 
   /** Whether there is a job with this id, as far as whoever asks may know. */
   #mayBeShown(id: string, { user }: JobQuery): boolean {
-    const job = this.#jobs.get(id);
+    const job = this.#all.get(id);
     return job !== undefined && isOf(user, job);
   }
 
   /** A backend gives each prompt an id of its own, unless a client does, over and over again the same. */
   #ofPrompt(promptId: string, query: JobQuery): JobPage {
-    const ids = this.#byPromptId.get(promptId) ?? new Set();
-    const isEasy = ids.size <= 1 && query.before === undefined;
-    return select(isEasy ? this.#jobsOf(ids) : this.#jobs.values(), query);
+    const ids = this.#byPromptId.get(promptId) ?? new Set<string>();
+    const matches = matcherOf(query);
+    if (ids.size > 1 || query.before !== undefined)
+      return this.#all.matching(matches, query.limit, query.before);
+    const [job] = [...ids].flatMap((id) => this.#all.get(id) ?? []);
+    const isFound = job !== undefined && matches(job);
+    return { jobs: isFound ? [job].slice(0, query.limit) : [], total: isFound ? 1 : 0 };
   }
 
-  *#jobsOf(ids: Iterable<string>): Generator<Job> {
-    for (const id of ids) {
-      const job = this.#jobs.get(id);
-      if (job !== undefined) yield job;
-    }
+  #put(job: Job): void {
+    this.#all.put(job);
+    if (job.user === undefined) return;
+    const own = this.#byUser.get(job.user) ?? new JobList();
+    this.#byUser.set(job.user, own);
+    own.put(job);
   }
 
   #link({ id, prompt_id }: Job): void {
@@ -89,29 +85,6 @@ export class JobIndex {
     ids?.delete(id);
     if (ids?.size === 0) this.#byPromptId.delete(prompt_id);
   }
-}
-
-/**
- * Those of the jobs, oldest first, that match. The total needs every one of them in any case, and a Map is walked forwards
- * ten times as fast as it is asked for one id after the other, so the last matches are kept in a ring.
- */
-function select(jobs: Iterable<Job>, query: JobQuery): JobPage {
-  const { before, limit } = query;
-  const matches = matcherOf(query);
-  const ring: Job[] = [];
-  let candidates = 0;
-  let total = 0;
-  let isBefore = limit > 0;
-  for (const job of jobs) {
-    if (job.id === before) isBefore = false;
-    if (!matches(job)) continue;
-    total += 1;
-    if (!isBefore) continue;
-    ring[candidates % limit] = job;
-    candidates += 1;
-  }
-  const oldest = candidates > limit ? candidates % limit : 0;
-  return { jobs: [...ring.slice(oldest), ...ring.slice(0, oldest)].reverse(), total };
 }
 
 function matcherOf(query: JobQuery): (job: Job) => boolean {

@@ -144,7 +144,7 @@ export class LowdbJobStore implements JobStore {
       await lock.release();
       throw folderUnusable(this.#folder, error);
     }
-    this.#open = { lock, adapter, low, index: new JobIndex(low.data), inserting: new Map() };
+    this.#open = { lock, adapter, low, index: new JobIndex(low.data.values()), inserting: new Map() };
   }
 
   async #stop(): Promise<void> {
