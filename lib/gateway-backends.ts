@@ -47,20 +47,6 @@ export class GatewayBackends {
     return (owner ?? this.#forwarding.at(-1))?.forwarder;
   }
 
-  /** How many jobs are let in up to this one; undefined for a job that waits nowhere here. */
-  positionOf(id: string): number | undefined {
-    for (const { queue } of this.all) {
-      const position = queue.positionOf(id);
-      if (position !== undefined) return position;
-    }
-    return undefined;
-  }
-
-  /** The jobs that wait, by id, each with its position. */
-  get positions(): [id: string, position: number][] {
-    return this.all.flatMap(({ queue }) => [...queue.positions]);
-  }
-
   /** How many jobs are at a backend, and how many wait for that. */
   get counts(): { readonly running: number; readonly waiting: number } {
     const counts = this.all.map(({ queue }) => queue.counts);

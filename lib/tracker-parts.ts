@@ -78,7 +78,10 @@ export function createParts(options: ResolvedOptions, authenticator: Authenticat
       onMoved: onQueueMoved,
       onProgress: (id, progress) => live.progress.report(id, progress),
     });
-  const queue = new WaitingJobs([backends, ...(prompts ? [prompts.follower] : [])]);
+  const queue = new WaitingJobs([
+    ...backends.all.map((one) => one.queue),
+    ...(prompts ? [prompts.follower] : []),
+  ]);
   const live = createLive({ events, queue, jobs, recorder, backends: backends.all, logger });
   const settings = new Settings({ ...options, folder: dir });
   const retention = new Retention({ ...options, store, images, jobs, events, settings, folder: dir });

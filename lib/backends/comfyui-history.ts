@@ -5,14 +5,14 @@ import { arrayElements, type ValuePlace } from '../json/array-elements.js';
 import { memberRemovals } from '../json/member-edits.js';
 import { asPlainJson } from '../json/python-json.js';
 import { editedText, type TextEdit } from '../json/text-edits.js';
-import { TopLevelMembers } from '../json/top-level-members.js';
+import { type TopLevelMembers, topLevelMembersOf } from '../json/top-level-members.js';
+import { SECRET_NAMES } from './comfyui-secrets.js';
 import { jsonOf, MAX_FIELD_LENGTH, objectOf, shortened } from './request-values.js';
 
 const ANSWER_WITHIN_MS = 30_000;
 const MAX_ENTRY_BYTES = 256 * 1024 * 1024;
 /** Files that a node shows but has not made stay where they are. */
 const FETCHED_TYPES = ['output', 'temp'];
-const SECRET_NAMES = ['auth_token_comfy_org', 'api_key_comfy_org'];
 
 /** What ComfyUI's history says of one prompt. */
 export interface HistoryEntry {
@@ -39,9 +39,7 @@ export async function readHistoryEntry(
     maxBytes: MAX_ENTRY_BYTES,
     signal,
   });
-  const members = new TopLevelMembers({ maxValueBytes: 0 });
-  members.write(body);
-  members.end();
+  const members = topLevelMembersOf(body, { maxValueBytes: 0 });
   if (status !== 200 || !members.whole) {
     const what = status === 200 ? 'something else than a history' : status;
     throw new JobTrackerError('BACKEND_UNANSWERED', `${url.origin} answered ${what} to ${path}`);
@@ -53,9 +51,7 @@ export async function readHistoryEntry(
 /** Reads `{"prompt": […], "outputs": {…}, "status": {…}, "meta": {…}}`. What it does not know says nothing. */
 export function parseHistoryEntry(raw: Buffer): HistoryEntry {
   const text = withoutSecrets(raw);
-  const members = new TopLevelMembers({ maxValueBytes: MAX_ENTRY_BYTES, maxTotalBytes: MAX_ENTRY_BYTES });
-  members.write(text);
-  members.end();
+  const members = topLevelMembersOf(text, { maxValueBytes: MAX_ENTRY_BYTES, maxTotalBytes: MAX_ENTRY_BYTES });
   const prompt = members.get('prompt');
   return {
     text,
@@ -73,9 +69,7 @@ function objectIn(members: TopLevelMembers, name: string): Readonly<Record<strin
 
 /** The sixth element of `prompt` is secret, and so are two members of `extra_data`, the fourth. */
 function withoutSecrets(entry: Buffer): Buffer {
-  const members = new TopLevelMembers({ maxValueBytes: 0 });
-  members.write(entry);
-  members.end();
+  const members = topLevelMembersOf(entry, { maxValueBytes: 0 });
   const prompt = members.get('prompt');
   const elements = prompt && arrayElements(entry, prompt);
   if (!elements) return entry;
@@ -90,9 +84,7 @@ function withoutSecrets(entry: Buffer): Buffer {
 
 function secretsIn(text: Buffer, { start, end }: ValuePlace): TextEdit[] {
   const object = text.subarray(start, end);
-  const members = new TopLevelMembers({ maxValueBytes: 0 });
-  members.write(object);
-  members.end();
+  const members = topLevelMembersOf(object, { maxValueBytes: 0 });
   return memberRemovals(object, object.indexOf('{'), members, SECRET_NAMES).map((edit) => ({
     ...edit,
     start: start + edit.start,

@@ -1,7 +1,7 @@
 import { JobTrackerError } from '../errors.js';
 import { callBackend } from '../http/backend-call.js';
 import { arrayElements, type ValuePlace } from '../json/array-elements.js';
-import { TopLevelMembers } from '../json/top-level-members.js';
+import { topLevelMembersOf } from '../json/top-level-members.js';
 import { jsonOf } from './request-values.js';
 
 const ANSWER_WITHIN_MS = 30_000;
@@ -31,9 +31,7 @@ export async function readQueue(url: URL, signal?: AbortSignal): Promise<ComfyUI
 
 /** `{"queue_running": [[number, id, workflow, …]], "queue_pending": […]}`, the latter in the order of a heap. */
 export function parseQueue(body: Buffer): ComfyUIQueue | undefined {
-  const members = new TopLevelMembers({ maxValueBytes: 0 });
-  members.write(body);
-  members.end();
+  const members = topLevelMembersOf(body, { maxValueBytes: 0 });
   const running = itemsOf(body, members.get('queue_running'));
   const pending = itemsOf(body, members.get('queue_pending'));
   if (!members.whole || !running || !pending) return undefined;

@@ -1,4 +1,4 @@
-import { TopLevelMembers } from '../json/top-level-members.js';
+import { topLevelMembersOf } from '../json/top-level-members.js';
 import type { AnswerCapture, CapturedAnswer } from './backend.js';
 import { MAX_FIELD_LENGTH, shortened, textOf } from './request-values.js';
 
@@ -20,9 +20,7 @@ export class ComfyUITicket implements AnswerCapture {
 
   async end(): Promise<CapturedAnswer> {
     const text = Buffer.concat(this.#chunks);
-    const members = new TopLevelMembers();
-    members.write(text);
-    members.end();
+    const members = topLevelMembersOf(text);
     const promptId = textOf(members, 'prompt_id');
     const isNamed = promptId !== undefined && promptId !== '' && promptId.length <= MAX_PROMPT_ID_LENGTH;
     if (members.whole && isNamed) {

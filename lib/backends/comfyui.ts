@@ -1,6 +1,7 @@
 import { canonicalPath } from '../http/canonical-path.js';
 import type { TopLevelMembers } from '../json/top-level-members.js';
 import type { Backend, RequestFacts } from './backend.js';
+import { SECRET_NAMES } from './comfyui-secrets.js';
 import { comfyuiTasks } from './comfyui-tasks.js';
 import { ComfyUITicket } from './comfyui-ticket.js';
 import { readWorkflow } from './comfyui-workflow.js';
@@ -8,8 +9,6 @@ import { jsonOf, MAX_FIELD_LENGTH, objectOf, shortened, textOf } from './request
 
 /** ComfyUI has all of its routes twice. */
 const GENERATION_PATHS = new Set(['/prompt', '/api/prompt']);
-/** In `extra_data`; what they open is charged for. */
-const SECRET_NAMES = ['auth_token_comfy_org', 'api_key_comfy_org'];
 const MAX_NODE_FAULTS = 10;
 
 /** ComfyUI, which answers `POST /prompt` at once and works on it later. */

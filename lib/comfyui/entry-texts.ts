@@ -1,7 +1,7 @@
 import { messageOf } from '../errors.js';
 import { openSidecar } from '../images/answer-sidecar.js';
 import type { ImageStore } from '../images/image-store.js';
-import { TopLevelMembers } from '../json/top-level-members.js';
+import { topLevelMembersOf } from '../json/top-level-members.js';
 import type { Logger } from '../logger.js';
 
 const MAX_CACHED_BYTES = 64 * 1024 * 1024;
@@ -86,8 +86,6 @@ export class EntryTexts {
 
 /** One that is not would spoil all the others in the same answer. */
 function isObject(text: Buffer): boolean {
-  const members = new TopLevelMembers({ maxValueBytes: 0 });
-  members.write(text);
-  members.end();
+  const members = topLevelMembersOf(text, { maxValueBytes: 0 });
   return members.whole;
 }

@@ -1,4 +1,5 @@
 import { type Identity, mayTouch } from '../auth/identity.js';
+import { jsonOf } from '../backends/request-values.js';
 import { JobTrackerError } from '../errors.js';
 import type { BackendAnswer } from '../http/backend-call.js';
 import { inParallel } from '../in-parallel.js';
@@ -78,7 +79,8 @@ export class HistoryChanges {
 
 /** Undefined where it is not what ComfyUI expects. */
 function readChange(body: Buffer): HistoryChange | undefined {
-  const change = parsed(body);
+  // What is none, ComfyUI will say what is wrong with.
+  const change = jsonOf(body.toString());
   if (!isObject(change)) return undefined;
   const ids = change.delete ?? [];
   if (!Array.isArray(ids) || !ids.every((id) => typeof id === 'string')) return undefined;
@@ -89,13 +91,4 @@ function readChange(body: Buffer): HistoryChange | undefined {
 function isTrue(value: unknown): boolean {
   if (Array.isArray(value)) return value.length > 0;
   return isObject(value) ? Object.keys(value).length > 0 : Boolean(value);
-}
-
-function parsed(body: Buffer): unknown {
-  try {
-    return JSON.parse(body.toString());
-  } catch {
-    // ComfyUI will say what is wrong with it.
-    return undefined;
-  }
 }

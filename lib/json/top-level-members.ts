@@ -104,3 +104,11 @@ export class TopLevelMembers {
     return Math.max(0, start - this.#chunkOffset);
   }
 }
+
+/** The members of a JSON object that is all there. */
+export function topLevelMembersOf(text: Buffer, options?: TopLevelMembersOptions): TopLevelMembers {
+  const members = new TopLevelMembers(options);
+  members.write(text);
+  members.end();
+  return members;
+}

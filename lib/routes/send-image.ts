@@ -2,7 +2,7 @@ import type { Request, Response } from 'express';
 import { sniffImage } from '../images/image-format.js';
 import type { StoredFile } from '../images/image-store.js';
 import { requestedRange } from './requested-range.js';
-import { streamTo } from './stream-to.js';
+import { sendBytes } from './send-bytes.js';
 
 const SNIFF_BYTES = 64;
 
@@ -35,15 +35,5 @@ export async function sendImage(req: Request, res: Response, file: StoredFile, n
   const disposition = format?.inline ? 'inline' : 'attachment';
   res.setHeader('Content-Type', format?.type ?? 'application/octet-stream');
   res.setHeader('Content-Disposition', `${disposition}; filename="${name}.${format?.extension ?? 'bin'}"`);
-  if (range) {
-    res.status(206);
-    res.setHeader('Content-Range', `bytes ${range.start}-${range.end}/${file.sizeBytes}`);
-  }
-  const { start, end } = range ?? { start: 0, end: file.sizeBytes - 1 };
-  res.setHeader('Content-Length', end - start + 1);
-  if (req.method === 'HEAD') {
-    res.end();
-    return;
-  }
-  await streamTo(res, file.read({ start, end }));
+  await sendBytes(req, res, file, range);
 }

@@ -2,7 +2,7 @@ import type { Request, Response } from 'express';
 import { mediaTypeOf } from '../comfyui/media-type.js';
 import type { StoredFile } from '../images/image-store.js';
 import { requestedRange } from './requested-range.js';
-import { streamTo } from './stream-to.js';
+import { sendBytes } from './send-bytes.js';
 
 export interface KeptFileFacts {
   /** What ComfyUI calls it. */
@@ -39,17 +39,7 @@ export async function sendKeptFile(
     return;
   }
   res.setHeader('Content-Type', isAttachment ? 'application/octet-stream' : type);
-  if (range) {
-    res.status(206);
-    res.setHeader('Content-Range', `bytes ${range.start}-${range.end}/${file.sizeBytes}`);
-  }
-  const { start, end } = range ?? { start: 0, end: file.sizeBytes - 1 };
-  res.setHeader('Content-Length', end - start + 1);
-  if (req.method === 'HEAD' || file.sizeBytes === 0) {
-    res.end();
-    return;
-  }
-  await streamTo(res, file.read({ start, end }));
+  await sendBytes(req, res, file, range);
 }
 
 /** ComfyUI writes the name's UTF-8 as it is, where Node takes a character for each byte. */
