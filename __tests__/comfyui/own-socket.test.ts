@@ -105,6 +105,27 @@ describe('our own socket', () => {
     expect(await connections()).toBe(1);
   });
 
+  test('is one, also where the first job is over before it could be opened', async () => {
+    let opened = 0;
+    seen.on('connected', () => {
+      opened += 1;
+    });
+    const connecting = connected();
+    own.serve({ request: {}, ended: false, over: Promise.resolve() } as unknown as RunningJob);
+    // The job's end is known by then, and the socket is not there yet.
+    await Promise.resolve();
+    const job = makeRunning(1);
+    own.serve(job);
+    const { socket } = await connecting;
+    socket.ping();
+    await once(socket, 'pong');
+    expect(opened).toBe(1);
+    const gone = once(seen, 'disconnected');
+    await job.complete({ output_paths: [] });
+    await gone;
+    expect(sockets.clients.size).toBe(0);
+  });
+
   test('is opened again when ComfyUI comes back, and not once the last job is over', async () => {
     refusing = true;
     const refused = once(seen, 'refused');
