@@ -37,7 +37,7 @@ const floors: readonly (readonly string[])[] = [
   ['reruns.ts', 'caller.ts', 'logins.ts'],
   [
     ...['track-generation.ts', 'note-disturbances.ts', 'note-prompt-changes.ts', 'require-login.ts'],
-    ...['guarded-upgrade.ts', 'warn-of-untracked-prompts.ts', 'routes/'],
+    ...['guarded-upgrade.ts', 'in-order.ts', 'warn-of-untracked-prompts.ts', 'routes/'],
   ],
   ['tracker-parts.ts', 'tracker-interface.ts'],
   ['job-tracker.ts'],

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { atMost } from './at-most.js';
 import { messageOf } from './errors.js';
 import { isFinished, type Job } from './job.js';
@@ -300,5 +300,5 @@ function isLost({ clients, delivered, identity }: Entry): boolean {
 }
 
 function hashOf(...parts: readonly string[]): string {
-  return createHash('sha256').update(JSON.stringify(parts)).digest('base64url');
+  return hash('sha256', JSON.stringify(parts), 'base64url');
 }

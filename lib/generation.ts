@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { join } from 'node:path';
 import { atMost } from './at-most.js';
 import type { Backend, RequestFacts } from './backends/backend.js';
 import {
@@ -19,6 +18,7 @@ import type { EarlyHeadOptions } from './http/early-head.js';
 import { answerError } from './http/error-answer.js';
 import { saysAll } from './http/parsed-body.js';
 import { RequestBody } from './http/request-body.js';
+import { shareShape } from './http/shared-shape.js';
 import type { ImageStore } from './images/image-store.js';
 import type { Job } from './job.js';
 import { jobJson, jobUrl } from './job-json.js';
@@ -34,10 +34,6 @@ import type { RunningJob } from './running-job.js';
 import type { JobStore } from './stores/job-store.js';
 import type { KeptRequests } from './stores/kept-requests.js';
 
-/** Below the tracker's folder: request bodies that are kept or too large for memory, and answers that wait for their client. */
-export const REQUEST_FOLDER = 'requests';
-export const SPOOL_FOLDER = 'spool';
-
 /** Whoever was answered with 202 may ask for the job after so many seconds. */
 const ASK_AGAIN_SECONDS = 5;
 /** What follows from a job that has ended keeps the gateway from ending so long. */
@@ -52,8 +48,10 @@ export interface GenerationOptions {
   readonly deliveries: Deliveries | undefined;
   readonly requests: KeptRequests;
   readonly logger: Logger;
-  /** The tracker's folder. */
-  readonly dir: string;
+  /** The folder for request bodies that are kept or too large for memory. */
+  readonly requestFolder: string;
+  /** The folder for answers that wait for their client. */
+  readonly spoolFolder: string;
   readonly earlyHead: EarlyHeadOptions;
   readonly jobTimeoutMs: number;
   /** Resolves to whether jobs can be recorded now. Never rejects. */
@@ -115,12 +113,14 @@ export class Generation {
   /** Both sides are taken hold of at once: what happens to them while we wait must not be missed. */
   constructor(options: GenerationOptions, origin: GenerationOrigin) {
     const { req, res } = origin;
+    shareShape(req);
+    shareShape(res);
     this.#options = options;
     this.#origin = origin;
     this.#members = new TopLevelMembers({ maxValueBytes: this.#backend.maxMemberBytes });
     this.#isReadable = req.headers['content-encoding'] === undefined || req.readableEnded;
     this.#body = new RequestBody(req, {
-      directory: join(options.dir, REQUEST_FOLDER),
+      directory: options.requestFolder,
       onChunk: (chunk) => {
         this.#bodyHash.update(chunk);
         if (this.#isReadable) this.#members.write(chunk);
@@ -136,7 +136,7 @@ export class Generation {
     this.#answer = new GenerationAnswer(req, res, {
       images: options.images,
       logger: options.logger,
-      spoolDirectory: join(options.dir, SPOOL_FOLDER),
+      spoolDirectory: options.spoolFolder,
       // A ticket comes at once, and would be spoilt by a head that promises JSON of any status.
       earlyHead: this.#queuesItself ? { ...options.earlyHead, headAfterMs: false } : options.earlyHead,
       follow: options.follow,

@@ -1,9 +1,10 @@
-import express, { type Express, type Request } from 'express';
+import express, { type Express, type Request, type RequestHandler } from 'express';
 import { addressGroup } from './auth/address-group.js';
 import { isRefusal } from './auth/identity.js';
 import { Throttle } from './auth/throttle.js';
 import { isHistoryPath } from './comfyui/history-paths.js';
 import { guardedUpgrade } from './guarded-upgrade.js';
+import { inOrder } from './in-order.js';
 import { createAuthenticator, isKnown } from './logins.js';
 import { noteDisturbances } from './note-disturbances.js';
 import { notePromptChanges } from './note-prompt-changes.js';
@@ -24,6 +25,9 @@ import { warnOfUntrackedPrompts } from './warn-of-untracked-prompts.js';
 /** Ids are too many to be guessed; who tries all the same is slowed down. */
 const UNKNOWN_IDS = { limit: 100, windowMs: 60_000 };
 
+/** No other request has to be held against each of the tracker's routes. */
+const OWN_PATH = /^\/(?:sdapi\/v1\/jobs?|job-tracker)(?:\/|$)/i;
+
 /**
  * Gives every generation request a job id before it starts, and hands its images back by that id.
  *
@@ -41,13 +45,8 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
   const identify = (req: Request) => authenticator.identify(req);
   const failure = () => readiness.failure;
 
-  const router = express.Router();
   let app: Express | undefined;
-  router.use((req, _res, next) => {
-    app ??= req.app as Express;
-    next();
-  });
-  router.use(
+  const ownRoutes = [
     healthRoutes({ ...parts, logger, isKnown: (req, res) => isKnown(req, res, authenticator) }),
     jobRoutes({
       ...parts,
@@ -65,9 +64,10 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
     }),
     settingsRoutes({ settings, retention, logger, identify, failure }),
     pageRoutes({ logger, identify }),
-  );
+  ];
+  const handlers: RequestHandler[] = [];
   if (authenticator.required) {
-    router.use(
+    handlers.push(
       requireLogin({
         identify,
         covers: (req) =>
@@ -79,11 +79,13 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
       }),
     );
   }
-  router.use(noteDisturbances({ backends: backends.all.map(({ backend }) => backend), recorder }));
-  router.use(prompts ? notePromptChanges(prompts.follower) : warnOfUntrackedPrompts(logger));
+  handlers.push(
+    noteDisturbances({ backends: backends.all.map(({ backend }) => backend), recorder }),
+    prompts ? notePromptChanges(prompts.follower) : warnOfUntrackedPrompts(logger),
+  );
   const comfyui = backends.get('comfyui');
   if (prompts && comfyui?.url && comfyui.ownForwarder) {
-    router.use(
+    handlers.push(
       comfyuiRoutes({
         ...prompts.kept,
         url: comfyui.url,
@@ -95,7 +97,7 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
       }),
     );
   }
-  router.use(
+  handlers.push(
     trackGeneration({
       ...parts.generation,
       backends,
@@ -107,7 +109,15 @@ export function jobTracker(options?: JobTrackerOptions): JobTracker {
       },
     }),
   );
-  if (backends.forwards) router.use((req, res) => backends.forwarderFor(req.path)?.handle(req, res));
+  if (backends.forwards) handlers.push((req, res) => backends.forwarderFor(req.path)?.handle(req, res));
+  const passing = inOrder(handlers);
+  const router = express.Router();
+  router.use((req, res, next) => {
+    app ??= req.app as Express;
+    if (OWN_PATH.test(req.path)) next();
+    else passing(req, res, (error?: unknown) => next(error ?? 'router'));
+  });
+  router.use(...ownRoutes, passing);
 
   let closing: Promise<void> | undefined;
   return Object.assign(router, {

@@ -35,6 +35,8 @@ export class RequestKeeping {
   readonly #options: RequestKeepingOptions;
   readonly #request: KeepableRequest;
   #isKept = false;
+  /** There may be a file of this request. */
+  #mayBeOnDisk = false;
   /** The kept request, once it must not be found any more. */
   #file: RequestFile | undefined;
   /**
@@ -59,6 +61,7 @@ export class RequestKeeping {
   async keepForRestart(jobId: string): Promise<boolean> {
     const { requests, logger } = this.#options;
     if (!requests || !this.isAllowed) return true;
+    this.#mayBeOnDisk = true;
     try {
       await this.#request.body.moveTo(async (chunks) => {
         await requests.keep(jobId, this.#head(), chunks);
@@ -76,6 +79,7 @@ export class RequestKeeping {
 
   /** The request is one that was kept: it is read from there, and not held in memory until its turn comes. */
   async goOnFromDisk(jobId: string): Promise<void> {
+    this.#mayBeOnDisk = true;
     await this.#request.body.moveTo(async () => () => this.#chunks(jobId));
     this.#isKept = true;
   }
@@ -114,13 +118,14 @@ export class RequestKeeping {
     const { body } = this.#request;
     try {
       if (!job.failed) {
-        await requests?.remove(job.id);
+        if (this.#mayBeOnDisk) await requests?.remove(job.id);
         return;
       }
       // There is none of a body that is read from the disk.
       const copy = this.isAllowed ? body.keptCopy() : undefined;
       if (!requests || !copy) return;
-      await requests.keep(job.id, this.#head(), copy);
+      // Nobody has been promised that it is there.
+      await requests.keep(job.id, this.#head(), copy, 'loosely');
       // The job may have been removed meanwhile.
       if (!(await store.get(job.id))) await requests.remove(job.id);
     } catch (error) {

@@ -6,7 +6,7 @@ import { createBackends } from './create-backends.js';
 import { Deliveries } from './deliveries.js';
 import { messageOf } from './errors.js';
 import type { GatewayBackends } from './gateway-backends.js';
-import { type GenerationOptions, REQUEST_FOLDER, SPOOL_FOLDER } from './generation.js';
+import type { GenerationOptions } from './generation.js';
 import { Health } from './health.js';
 import { basicAuthorization } from './http/backend-call.js';
 import { FileImageStore } from './images/file-image-store.js';
@@ -90,7 +90,9 @@ export function createParts(options: ResolvedOptions, authenticator: Authenticat
     retryWindowMs === false
       ? undefined
       : new Deliveries({ store, events, windowMs: retryWindowMs, onDelivered, logger });
-  const requests = new KeptRequests({ folder: join(dir, REQUEST_FOLDER), logger });
+  const requestFolder = join(dir, 'requests');
+  const spoolFolder = join(dir, 'spool');
+  const requests = new KeptRequests({ folder: requestFolder, logger });
   const removeRequest = ({ id }: Pick<Job, 'id'>) =>
     requests.remove(id).catch((error: unknown) => {
       logger.warn(`The request of job ${id} could not be removed: ${messageOf(error)}`);
@@ -105,7 +107,8 @@ export function createParts(options: ResolvedOptions, authenticator: Authenticat
     deliveries,
     requests,
     logger,
-    dir,
+    requestFolder,
+    spoolFolder,
     earlyHead: options,
     jobTimeoutMs,
     // Only once the folder is open is it known whether somebody has switched the tracking off.
@@ -119,7 +122,7 @@ export function createParts(options: ResolvedOptions, authenticator: Authenticat
     // What has been opened stays so when a later step fails: the next attempt goes on from there.
     await store.open();
     // What a process that was killed has left of answers; on most systems such files have no name.
-    await rm(join(dir, SPOOL_FOLDER), { recursive: true, force: true });
+    await rm(spoolFolder, { recursive: true, force: true });
     await images.open();
     await settings.open();
     // It judges the clock by when jobs ended, so that none may end by that clock before.

@@ -69,7 +69,11 @@ export async function sizeOf(path: string): Promise<number | undefined> {
 
 /** Removes a file, if it is there. */
 export async function removeFile(path: string): Promise<void> {
-  await fs.rm(path, { force: true });
+  try {
+    await fs.unlink(path);
+  } catch (error) {
+    if (systemCodeOf(error) !== 'ENOENT') throw error;
+  }
 }
 
 /**

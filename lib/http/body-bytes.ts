@@ -5,6 +5,9 @@ export const DISK_STALLED_AFTER_MS = 1_000;
 /** So much of what has been read stays in memory; the rest goes to a file. */
 const KEPT_MEMORY_BYTES = 256 * 1024;
 
+/** So many are given at once. */
+const AT_ONCE_BYTES = 64 * 1024;
+
 /** Takes all the bytes it is given, and resolves to where they can be read from then on. */
 export type MoveBytes = (chunks: AsyncIterable<Buffer>) => Promise<() => AsyncIterable<Buffer>>;
 
@@ -29,6 +32,8 @@ export class BodyBytes {
   #source: (() => AsyncIterable<Buffer>) | undefined;
   /** Bytes are taken one chunk after the other, whoever asks. */
   #taking: Promise<unknown> = Promise.resolve();
+  /** Somebody has begun to take bytes one chunk after the other. */
+  #isTaken = false;
   #arrivedBytes = 0;
   #givenBytes = 0;
   /** Every byte is here, read or unread. */
@@ -59,6 +64,28 @@ export class BodyBytes {
       this.#givenBytes += chunk.length;
       yield chunk;
     }
+  }
+
+  /**
+   * The bytes for their reader in one piece, in place of `chunks`, where they are few, in memory and all still here;
+   * undefined where they are not.
+   */
+  takeAtOnce(): Buffer | undefined {
+    const isUntouched = this.#unread.length === 1 && this.#givenBytes === 0 && !this.#isTaken;
+    if (!isUntouched || this.#source || this.#isCopied || this.arriving.failure !== undefined)
+      return undefined;
+    if (this.#arrivedBytes > AT_ONCE_BYTES || this.arriving.sizeBytes !== this.#arrivedBytes)
+      return undefined;
+    const chunks: Buffer[] = [];
+    for (let chunk = this.arriving.nextInMemory(); chunk; chunk = this.arriving.nextInMemory()) {
+      chunks.push(chunk);
+    }
+    const [first] = chunks;
+    const bytes = first && chunks.length === 1 ? first : Buffer.concat(chunks);
+    this.#givenBytes = bytes.length;
+    if (this.#kept) this.#kept.push(bytes);
+    else this.#hasAll = false;
+    return bytes;
   }
 
   /**
@@ -151,6 +178,7 @@ export class BodyBytes {
 
   /** @param onTaken gets the chunk before anybody can take the next one. */
   #take(onTaken: (chunk: Buffer) => void = () => {}): Promise<Buffer | undefined> {
+    this.#isTaken = true;
     const taken = this.#taking.then(async () => {
       for (let spool = this.#unread[0]; spool; spool = this.#unread[0]) {
         const chunk = spool.nextInMemory() ?? (await spool.next());

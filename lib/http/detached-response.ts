@@ -12,7 +12,13 @@ import {
   toBytes,
   type WriteArguments,
 } from './response-arguments.js';
-import { type AnyFunction, type FrontMethods, ResponsePatch } from './response-patch.js';
+import {
+  type AnyFunction,
+  type BehindGetters,
+  type BehindMethods,
+  type FrontMethods,
+  ResponsePatch,
+} from './response-patch.js';
 
 /** Status and headers as the handler behind meant them. */
 export interface AnswerHead {
@@ -59,7 +65,7 @@ export class DetachedResponse {
   readonly #res: ServerResponse;
   readonly #listener: AnswerListener;
   readonly #socket: Socket;
-  readonly #patch: ResponsePatch;
+  readonly #patch: ResponsePatch<DetachedResponse>;
   readonly #forgetLoss: () => void;
   readonly #lossListeners: (() => void)[] = [];
   #waking = false;
@@ -78,13 +84,45 @@ export class DetachedResponse {
   #cutSeen = false;
   #finishCalled = false;
 
+  static readonly #FROM_THE_START: BehindMethods<DetachedResponse> = {
+    destroy: (own, [error]) => own.#destroy(error),
+  };
+
+  /** The handler's headers, kept apart from those that have left. */
+  static readonly #BEHIND_EARLY_HEAD: BehindMethods<DetachedResponse> = Object.fromEntries(
+    HEADER_METHODS.map((name) => [
+      name,
+      (own, args) => {
+        const shadow = own.#shadow;
+        const result = (shadow as unknown as Record<string, AnyFunction>)[name]?.(...args);
+        return result === shadow ? own.#res : result;
+      },
+    ]),
+  );
+
+  static readonly #TAKEN_OVER: BehindMethods<DetachedResponse> = {
+    emit: (own, [event, ...args]) => own.#emit(event as string, args),
+    writeHead: (own, args) => own.#writeHead(args),
+    write: (own, args) => own.#write(args as WriteArguments),
+    end: (own, args) => own.#end(args as WriteArguments),
+    flushHeaders: (own) => own.#flushHeaders(),
+    ...Object.fromEntries(INFORMATION_METHODS.map((name) => [name, (own, args) => own.#inform(name, args)])),
+  };
+
+  static readonly #SEEN: BehindGetters<DetachedResponse> = {
+    headersSent: (own) => own.#head !== undefined,
+    writableEnded: (own) => own.#ended,
+    // The client's pace is not the handler's affair; and pipe() would wait for ever on a response that was lost full.
+    writableNeedDrain: (own) => own.#needDrain,
+  };
+
   constructor(req: IncomingMessage, res: ServerResponse, listener: AnswerListener) {
     this.#req = req;
     this.#res = res;
     this.#listener = listener;
     this.#socket = req.socket;
-    this.#patch = new ResponsePatch(req, res);
-    this.#patch.own('destroy', (error) => this.#destroy(error));
+    this.#patch = new ResponsePatch<DetachedResponse>(req, res, this);
+    this.#patch.own(DetachedResponse.#FROM_THE_START);
     // A replayed request has no client.
     this.#lost = (this.#socket as unknown) instanceof NullSocket;
     this.#forgetLoss = onConnectionLoss(this.#socket, () => this.#onLoss());
@@ -158,12 +196,7 @@ export class DetachedResponse {
     res.statusCode = statusCode;
     res.statusMessage = statusMessage;
     this.#shadow = shadow;
-    for (const method of HEADER_METHODS) {
-      this.#patch.own(method, (...args) => {
-        const result = (shadow as unknown as Record<string, AnyFunction>)[method]?.(...args);
-        return result === shadow ? res : result;
-      });
-    }
+    this.#patch.own(DetachedResponse.#BEHIND_EARLY_HEAD);
   }
 
   /**
@@ -260,39 +293,15 @@ export class DetachedResponse {
 
   /** Runs what belongs to the client's side. */
   #outward<T>(call: (front: FrontMethods) => T): T {
-    return this.#patch.outward(() => call(this.#patch.front));
+    return this.#patch.outward(call);
   }
 
   /** From now on whatever is written to `res` is the answer, and goes to the listener. */
   takeOver(): void {
     this.#takenOver = true;
     const patch = this.#patch;
-    patch.own('emit', (event, ...args) => {
-      // The client has taken what it was given; that lets a handler go on only if nothing else holds it.
-      const isHeld = event === 'drain' && this.#needDrain && !this.#waking;
-      if (!isHeld) return patch.front.emit(event, ...args);
-      this.#onOwnDrain();
-      return true;
-    });
-    patch.own('writeHead', (...args) => this.#writeHead(args));
-    patch.own('write', (...args) => this.#write(args as WriteArguments));
-    patch.own('end', (...args) => this.#end(args as WriteArguments));
-    patch.own('flushHeaders', () => {
-      if (this.#cutSeen) return;
-      if (!this.#head) this.#res.writeHead(this.#res.statusCode);
-      if (!this.early) this.#outward((front) => front.flushHeaders());
-    });
-    for (const method of INFORMATION_METHODS) {
-      patch.own(method, (...args) => {
-        const callback = args.at(-1);
-        if (!this.early) this.#outward(() => (this.#res[method] as AnyFunction)(...args));
-        else if (typeof callback === 'function') process.nextTick(callback);
-      });
-    }
-    patch.ownGetter('headersSent', () => this.#head !== undefined);
-    patch.ownGetter('writableEnded', () => this.#ended);
-    // The client's pace is not the handler's affair; and pipe() would wait for ever on a response that was lost full.
-    patch.ownGetter('writableNeedDrain', () => this.#needDrain);
+    patch.own(DetachedResponse.#TAKEN_OVER);
+    patch.ownGetters(DetachedResponse.#SEEN);
 
     // pipe() does not tell its destination when the source breaks off; proxies then leave the client hanging.
     patch.front.on('pipe', (source: Readable) => {
@@ -300,6 +309,26 @@ export class DetachedResponse {
         if (!source.readableEnded) this.#cut(new Error('The backend broke off its answer'));
       });
     });
+  }
+
+  #emit(event: string, args: unknown[]): boolean {
+    // The client has taken what it was given; that lets a handler go on only if nothing else holds it.
+    const isHeld = event === 'drain' && this.#needDrain && !this.#waking;
+    if (!isHeld) return this.#patch.front.emit(event, args);
+    this.#onOwnDrain();
+    return true;
+  }
+
+  #flushHeaders(): void {
+    if (this.#cutSeen) return;
+    if (!this.#head) this.#res.writeHead(this.#res.statusCode);
+    if (!this.early) this.#outward((front) => front.flushHeaders());
+  }
+
+  #inform(method: (typeof INFORMATION_METHODS)[number], args: unknown[]): void {
+    const callback = args.at(-1);
+    if (!this.early) this.#outward(() => (this.#res[method] as AnyFunction)(...args));
+    else if (typeof callback === 'function') process.nextTick(callback);
   }
 
   /** Works out the handler's head, tells it, and lets it go to the client unless one has left already. */

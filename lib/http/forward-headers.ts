@@ -17,8 +17,13 @@ const HOP_BY_HOP = new Set([
 /** Without these a message would have no bounds or no destination, whatever `Connection` says of them. */
 const NEVER_DROPPED = ['content-length', 'host'];
 
-function namedInConnection(headers: IncomingHttpHeaders): Set<string> {
-  const named = new Set((headers.connection ?? '').toLowerCase().split(/\s*,\s*/));
+/** What `Connection` usually says, which names no header. */
+const USUAL = /^(?:keep-alive|close)$/i;
+const NONE: ReadonlySet<string> = new Set();
+
+function namedInConnection(headers: IncomingHttpHeaders): ReadonlySet<string> {
+  if (headers.connection === undefined || USUAL.test(headers.connection)) return NONE;
+  const named = new Set(headers.connection.toLowerCase().split(/\s*,\s*/));
   for (const name of NEVER_DROPPED) named.delete(name);
   return named;
 }

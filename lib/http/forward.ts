@@ -39,10 +39,13 @@ export class Forwarder {
   readonly #backend: ForwarderOptions['backend'];
   /** Headers that differ from the client's, with every request; undefined takes one away. */
   readonly #changes: http.OutgoingHttpHeaders;
+  /** A connection that was kept may be dead already, and a generation must not be sent twice: each has its own. */
+  readonly #agent: http.Agent;
   readonly #readerOf: NonNullable<ForwarderOptions['readerOf']>;
 
   constructor({ target, backend, authorization, readerOf = () => undefined }: ForwarderOptions) {
     this.#target = target;
+    this.#agent = new (target.protocol === 'https:' ? https : http).Agent({ keepAlive: false });
     this.#backend = backend;
     this.#readerOf = readerOf;
     this.#changes = authorization === undefined ? {} : { authorization: authorization ?? undefined };
@@ -130,8 +133,7 @@ export class Forwarder {
       method: req.method,
       path: target.pathname.replace(/\/$/, '') + originForm(req),
       headers: this.headersFor(req, changes),
-      // A connection that was kept may be dead already, and a generation must not be sent twice.
-      agent: false,
+      agent: this.#agent,
       lookup,
     });
     // A generation takes as long as it takes; only a dead connection ends it.

@@ -1,6 +1,6 @@
 import { IncomingMessage } from 'node:http';
 import { messageOf, systemCodeOf } from '../errors.js';
-import { applyEdits, grownBytes, type TextEdit } from '../json/text-edits.js';
+import { applyEdits, editedText, grownBytes, type TextEdit } from '../json/text-edits.js';
 import { BodyBytes, DISK_STALLED_AFTER_MS, type MoveBytes } from './body-bytes.js';
 import { bytesOfParsed } from './parsed-body.js';
 
@@ -88,13 +88,21 @@ export class RequestBody {
     if (this.parsed) return;
     this.#correctContentLength(grownBytes(edits));
     const req = this.#req;
-    const chunks = applyEdits(this.#bytes.chunks(), edits);
-    this.#given = chunks;
+    let chunks: AsyncGenerator<Buffer, void> | undefined;
     let feeding = false;
     const feed = async () => {
       if (feeding) return;
       feeding = true;
       this.#readingBegun = true;
+      const atOnce = chunks ? undefined : this.#bytes.takeAtOnce();
+      if (atOnce) {
+        if (atOnce.length > 0) push.call(req, editedText(atOnce, edits));
+        push.call(req, null);
+        this.#resolveRead();
+        return;
+      }
+      chunks ??= applyEdits(this.#bytes.chunks(), edits);
+      this.#given = chunks;
       try {
         const next = await chunks.next();
         if (req.destroyed) return;

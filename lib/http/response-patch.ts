@@ -3,21 +3,140 @@ import { type IncomingMessage, OutgoingMessage, type ServerResponse } from 'node
 // biome-ignore lint/suspicious/noExplicitAny: the signatures of what is patched differ, and are passed on as they came.
 export type AnyFunction = (...args: any[]) => any;
 
-/** What a patch keeps of a response: Node's own methods, or those that middlewares in front have put in their place. */
-export interface FrontMethods {
-  on(event: string, listener: AnyFunction): unknown;
-  emit(event: string, ...args: unknown[]): boolean;
-  setHeader(name: string, value: unknown): unknown;
-  getHeader(name: string): number | string | string[] | undefined;
-  removeHeader(name: string): unknown;
-  writeHead(...args: unknown[]): unknown;
-  flushHeaders(): unknown;
-  write(chunk: unknown): boolean;
-  end(chunk?: unknown): unknown;
-  destroy(error?: Error): unknown;
+/** What handlers behind get in place of a response's methods. */
+export type BehindMethods<Owner> = Readonly<Record<string, BehindMethod<Owner>>>;
+type BehindMethod<Owner> = (owner: Owner, args: unknown[]) => unknown;
+/** What handlers behind see in place of a response's own properties. */
+export type BehindGetters<Owner> = Readonly<Record<string, (owner: Owner) => unknown>>;
+
+/** What a patch does when the response is used. */
+interface Patched {
+  called(name: string, args: unknown[]): unknown;
+  seen(name: string): unknown;
 }
 
-const KEPT: readonly (keyof FrontMethods)[] = [
+/** The functions that patches put on responses: one for each method, shared by all responses. */
+class PatchLevel {
+  readonly #mark = Symbol('response patch');
+  readonly #methods = new Map<string, AnyFunction>();
+  readonly #getters = new Map<string, PropertyDescriptor>();
+
+  /** The level above all patches that are on a response already. */
+  static above(res: object): PatchLevel {
+    for (const level of LEVELS) if (level.#patchOf(res) === undefined) return level;
+    const level = new PatchLevel();
+    LEVELS.push(level);
+    return level;
+  }
+
+  #patchOf(res: object): Patched | undefined {
+    return (res as { [mark: symbol]: Patched | undefined })[this.#mark];
+  }
+
+  /** The mark stays: somebody may have taken hold of a method meanwhile. */
+  mark(res: object, patch: Patched): void {
+    (res as { [mark: symbol]: unknown })[this.#mark] = patch;
+  }
+
+  method(name: string): AnyFunction {
+    const known = this.#methods.get(name);
+    if (known) return known;
+    const level = this;
+    const method = function (this: object, ...args: unknown[]) {
+      return level.#patchOf(this)?.called(name, args);
+    };
+    this.#methods.set(name, method);
+    return method;
+  }
+
+  getter(name: string): PropertyDescriptor {
+    const known = this.#getters.get(name);
+    if (known) return known;
+    const level = this;
+    const getter: PropertyDescriptor = {
+      configurable: true,
+      get(this: object) {
+        return level.#patchOf(this)?.seen(name);
+      },
+    };
+    this.#getters.set(name, getter);
+    return getter;
+  }
+}
+
+/** One for each patch that a response may have on top of another: two trackers may be mounted. */
+const LEVELS: PatchLevel[] = [];
+
+/** A response's methods as they were when a patch came: Node's own, or those that middlewares in front put in their place. */
+export class FrontMethods {
+  readonly #res: ServerResponse;
+  readonly #kept: Readonly<Record<KeptName, AnyFunction>>;
+
+  constructor(res: ServerResponse) {
+    this.#res = res;
+    const { on, emit, setHeader, getHeader, removeHeader, writeHead, flushHeaders, write, end, destroy } =
+      res;
+    this.#kept = {
+      on,
+      emit,
+      setHeader,
+      getHeader,
+      removeHeader,
+      writeHead,
+      flushHeaders,
+      write,
+      end,
+      destroy,
+    };
+  }
+
+  /** True where a middleware in front has put its own methods on the response. */
+  static arePatched(res: ServerResponse): boolean {
+    return KEPT.some((name) => Object.hasOwn(res, name));
+  }
+
+  on(event: string, listener: AnyFunction): unknown {
+    return this.#kept.on.call(this.#res, event, listener);
+  }
+
+  emit(event: string, args: unknown[]): boolean {
+    return this.#kept.emit.call(this.#res, event, ...args);
+  }
+
+  setHeader(name: string, value: unknown): unknown {
+    return this.#kept.setHeader.call(this.#res, name, value);
+  }
+
+  getHeader(name: string): number | string | string[] | undefined {
+    return this.#kept.getHeader.call(this.#res, name);
+  }
+
+  removeHeader(name: string): unknown {
+    return this.#kept.removeHeader.call(this.#res, name);
+  }
+
+  writeHead(...args: unknown[]): unknown {
+    return this.#kept.writeHead.apply(this.#res, args);
+  }
+
+  flushHeaders(): unknown {
+    return this.#kept.flushHeaders.call(this.#res);
+  }
+
+  write(chunk: unknown): boolean {
+    return this.#kept.write.call(this.#res, chunk);
+  }
+
+  end(...args: unknown[]): unknown {
+    return this.#kept.end.apply(this.#res, args);
+  }
+
+  destroy(error?: Error): unknown {
+    return this.#kept.destroy.call(this.#res, error);
+  }
+}
+
+const KEPT = [
   'on',
   'emit',
   'setHeader',
@@ -28,7 +147,8 @@ const KEPT: readonly (keyof FrontMethods)[] = [
   'write',
   'end',
   'destroy',
-];
+] as const;
+type KeptName = (typeof KEPT)[number];
 
 /**
  * Own methods and getters on one response, with the way back to what was there before.
@@ -36,71 +156,105 @@ const KEPT: readonly (keyof FrontMethods)[] = [
  * `res` itself is patched, because a middleware cannot hand another object to what is mounted behind it. A call to an own
  * method can come from the handler behind, or from Node and the middlewares in front while `outward` runs; only the
  * former gets the own behaviour.
+ *
+ * What is put on the response is the same for all responses: a function of its own for each would give every response a
+ * shape of its own, which V8 is slow with.
  */
-export class ResponsePatch {
+export class ResponsePatch<Owner> {
   /** Whatever is called here goes towards the client; inside of `outward` only. */
   readonly front: FrontMethods;
   readonly #req: IncomingMessage;
-  readonly #res: Record<string, unknown>;
-  readonly #native: ServerResponse;
-  readonly #undo: (() => void)[] = [];
-  /** What the client accepts. */
+  readonly #res: ServerResponse;
+  readonly #owner: Owner;
+  readonly #level: PatchLevel;
+  readonly #originals: Record<string, AnyFunction> = {};
+  /** Names whose original is on the response itself, and not on its prototype. */
+  #ownBefore: Set<string> | undefined;
+  readonly #methods: Record<string, BehindMethod<Owner>> = {};
+  #getters: BehindGetters<Owner> = {};
+  /** What the client accepts; middlewares in front look at it. */
   readonly #acceptEncoding: string | undefined;
+  readonly #isFrontPatched: boolean;
   #inside = 0;
 
-  constructor(req: IncomingMessage, res: ServerResponse) {
+  constructor(req: IncomingMessage, res: ServerResponse, owner: Owner) {
     this.#req = req;
-    this.#native = res;
-    this.#res = res as unknown as Record<string, unknown>;
+    this.#res = res;
+    this.#owner = owner;
     this.#acceptEncoding = req.headers['accept-encoding'];
-    const front: Record<string, AnyFunction> = {};
-    for (const name of KEPT) {
-      const original = this.#res[name] as AnyFunction;
-      front[name] = (...args) => original.apply(res, args);
-    }
-    this.front = front as unknown as FrontMethods;
+    this.#isFrontPatched = FrontMethods.arePatched(res);
+    this.front = new FrontMethods(res);
+    this.#level = PatchLevel.above(res);
+    this.#level.mark(res, this);
   }
 
   /** Runs what belongs to the client's side. compression() in front sees there what the client accepts. */
-  outward<T>(call: () => T): T {
+  outward<T>(call: (front: FrontMethods) => T): T {
+    this.#inside += 1;
+    if (!this.#isFrontPatched) {
+      try {
+        return call(this.front);
+      } finally {
+        this.#inside -= 1;
+      }
+    }
     const { headers } = this.#req;
     const behind = headers['accept-encoding'];
-    this.#inside += 1;
     setOrDelete(headers, 'accept-encoding', this.#acceptEncoding);
     try {
-      return call();
+      return call(this.front);
     } finally {
       this.#inside -= 1;
       setOrDelete(headers, 'accept-encoding', behind);
     }
   }
 
-  /** Gives the handler behind another method. One that this Node.js does not have is left out. */
-  own(name: string, behave: AnyFunction): void {
-    const original = this.#res[name] as AnyFunction | undefined;
-    if (!original) return;
-    const wasOwn = Object.hasOwn(this.#res, name);
-    this.#undo.push(() => {
-      if (wasOwn) this.#res[name] = original;
-      else delete this.#res[name];
-    });
-    this.#res[name] = (...args: unknown[]) =>
-      this.#inside > 0 ? original.apply(this.#native, args) : behave(...args);
+  /** Gives the handler behind other methods. One that this Node.js does not have is left out. */
+  own(methods: BehindMethods<Owner>): void {
+    const res = this.#res as unknown as Record<string, unknown>;
+    for (const name in methods) {
+      const original = res[name] as AnyFunction | undefined;
+      if (!original) continue;
+      if (Object.hasOwn(res, name)) {
+        this.#ownBefore ??= new Set();
+        this.#ownBefore.add(name);
+      }
+      const method = this.#level.method(name);
+      this.#methods[name] = methods[name] as BehindMethod<Owner>;
+      this.#originals[name] = original;
+      res[name] = method;
+    }
   }
 
-  /** Gives the handler behind another view of one of Node's own properties. */
-  ownGetter(name: string, get: () => unknown): void {
-    const native = Object.getOwnPropertyDescriptor(OutgoingMessage.prototype, name)?.get;
-    this.#undo.push(() => delete this.#res[name]);
-    Object.defineProperty(this.#native, name, {
-      configurable: true,
-      get: () => (this.#inside > 0 ? native?.call(this.#native) : get()),
-    });
+  /** Gives the handler behind another view of some of Node's own properties. */
+  ownGetters(getters: BehindGetters<Owner>): void {
+    this.#getters = getters;
+    for (const name in getters) {
+      Object.defineProperty(this.#res, name, this.#level.getter(name));
+    }
   }
 
   /** Leaves the response as it was found. */
   undo(): void {
-    for (const undo of this.#undo.splice(0)) undo();
+    const res = this.#res as unknown as Record<string, unknown>;
+    for (const [name, original] of Object.entries(this.#originals)) {
+      if (this.#ownBefore?.has(name)) res[name] = original;
+      else delete res[name];
+    }
+    for (const name of Object.keys(this.#getters)) delete res[name];
+  }
+
+  /** An own method is called. */
+  called(name: string, args: unknown[]): unknown {
+    return this.#inside > 0
+      ? this.#originals[name]?.apply(this.#res, args)
+      : this.#methods[name]?.(this.#owner, args);
+  }
+
+  /** A property with an own view is read. */
+  seen(name: string): unknown {
+    if (this.#inside === 0) return this.#getters[name]?.(this.#owner);
+    return Object.getOwnPropertyDescriptor(OutgoingMessage.prototype, name)?.get?.call(this.#res);
   }
 }
 

@@ -7,6 +7,8 @@ const READ_BYTES = 256 * 1024;
 /** So many buffers go to the disk in one call. */
 const MOST_BUFFERS = 1024;
 
+const doNothing = () => {};
+
 export interface SpoolOptions {
   /** The folder for the file; made when first needed. */
   readonly directory: string;
@@ -30,14 +32,14 @@ export class Spool {
   #writeAt = 0;
   #writing: Promise<void> | undefined;
   /** Readers that wait for the batch that is being written. */
-  readonly #batchWaiters: (() => void)[] = [];
+  #batchWaiters: (() => void)[] | undefined;
   #failure: unknown;
   #closed = false;
   #accepting = true;
   /** Called when `accepting` turns true again. */
-  onAccepting: () => void = () => {};
+  onAccepting: () => void = doNothing;
   /** Called once, when the disk refuses. */
-  onFailure: () => void = () => {};
+  onFailure: () => void = doNothing;
 
   constructor(options: SpoolOptions) {
     this.#directory = options.directory;
@@ -82,7 +84,10 @@ export class Spool {
     if (inMemory) return inMemory;
     if (this.#file && this.#readAt < this.#writeAt) return await this.#readFile(this.#file);
     if (this.#writing) {
-      await new Promise<void>((resolve) => this.#batchWaiters.push(resolve));
+      await new Promise<void>((resolve) => {
+        this.#batchWaiters ??= [];
+        this.#batchWaiters.push(resolve);
+      });
       return await this.next();
     }
     const unwritten = this.#back.shift();
@@ -143,7 +148,9 @@ export class Spool {
   }
 
   #wakeReader(): void {
-    for (const resolve of this.#batchWaiters.splice(0)) resolve();
+    const waiters = this.#batchWaiters;
+    this.#batchWaiters = undefined;
+    for (const resolve of waiters ?? []) resolve();
   }
 
   async #openFile(): Promise<FileHandle> {

@@ -1,4 +1,6 @@
 const LONGEST_BYTES = 1024;
+/** Means itself in JSON. */
+const PLAIN = /^[ !#-[\]-\uffff]*$/;
 
 /** The name of an object's member, collected from passing chunks. */
 export class MemberName {
@@ -15,11 +17,16 @@ export class MemberName {
   /**
    * The unescaped name, and ready for the next one. `undefined` for a name of more than 1 KiB; throws a SyntaxError
    * where the bytes are no JSON string.
+   *
+   * @param last the bytes in front of the closing quote.
    */
-  take(): string | undefined {
-    const raw = this.#sizeBytes > LONGEST_BYTES ? undefined : Buffer.concat(this.#pieces).toString();
+  take(last: Buffer): string | undefined {
+    const isOnePiece = this.#sizeBytes === 0;
+    if (!isOnePiece) this.add(last);
+    const isLong = (isOnePiece ? last.length : this.#sizeBytes) > LONGEST_BYTES;
+    const raw = isLong ? undefined : (isOnePiece ? last : Buffer.concat(this.#pieces)).toString();
     this.#pieces = [];
     this.#sizeBytes = 0;
-    return raw === undefined ? undefined : JSON.parse(`"${raw}"`);
+    return raw === undefined || PLAIN.test(raw) ? raw : JSON.parse(`"${raw}"`);
   }
 }

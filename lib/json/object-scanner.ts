@@ -146,10 +146,13 @@ export class ObjectScanner {
 
   #readName(chunk: Buffer, at: number): number {
     const quote = this.#stringEnd.find(chunk, at);
-    this.#name.add(chunk.subarray(at, quote < 0 ? chunk.length : quote));
-    if (quote < 0) return chunk.length;
+    const end = quote < 0 ? chunk.length : quote;
+    if (quote < 0) {
+      this.#name.add(chunk.subarray(at, end));
+      return chunk.length;
+    }
     try {
-      this.#memberName = this.#name.take();
+      this.#memberName = this.#name.take(chunk.subarray(at, end));
     } catch {
       // A name that JSON cannot read is the input's fault, and ends in the result like any other.
       return this.#fail('malformed', chunk, quote);

@@ -41,6 +41,7 @@ export async function* applyEdits(
 
 /** A text with edits made. */
 export function editedText(text: Buffer, edits: readonly TextEdit[]): Buffer {
+  if (edits.length === 0) return text;
   const pieces: Buffer[] = [];
   let at = 0;
   for (const edit of edits) {

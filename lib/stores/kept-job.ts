@@ -1,4 +1,4 @@
-import type { Job } from '../job.js';
+import type { Job, JobChange } from '../job.js';
 
 /** The records by id, in the order in which the jobs were created. */
 export type JobMap = Map<string, Job>;
@@ -30,7 +30,27 @@ export function keptJob(value: unknown): Job | undefined {
 
 /** The job exactly as a restart would read it, sharing nothing with the one given. */
 export function detachedJob(job: Job): Job {
-  return deepFreeze(parseKept(JSON.stringify(job))) as Job;
+  return changedJob(job, job);
+}
+
+/** The job with a change made, as a restart would read it; it shares nothing with the change. */
+export function changedJob(job: Job, change: JobChange): Job {
+  const changed: Record<string, unknown> = { ...job };
+  for (const [name, value] of Object.entries(change)) {
+    const kept = name === 'id' ? job.id : keptValue(value);
+    if (kept === undefined || name === '__proto__') delete changed[name];
+    else changed[name] = kept;
+  }
+  return Object.freeze(changed) as unknown as Job;
+}
+
+/** What JSON makes of a value; undefined for what it leaves out. */
+function keptValue(value: unknown): unknown {
+  const isItself = typeof value === 'string' || typeof value === 'boolean' || Number.isFinite(value);
+  if (isItself || value === undefined) return value;
+  const json = JSON.stringify(value) as string | undefined;
+  const kept = json === undefined ? undefined : parseKept(json);
+  return typeof kept === 'object' && kept !== null ? deepFreeze(kept) : kept;
 }
 
 export function deepFreeze(value: unknown): unknown {

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { open, readdir, rename, rm } from 'node:fs/promises';
+import { type FileHandle, open, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeFolder, removeFile, syncFolder } from '../disk/durable-fs.js';
 import { JobTrackerError, messageOf, systemCodeOf } from '../errors.js';
@@ -29,14 +29,23 @@ export class KeptRequests {
   }
 
   /**
-   * Resolves once the request is durable, in place of an earlier one of the job. Rejects with `NOT_STORED`, and leaves
-   * nothing behind.
+   * Keeps the request, in place of an earlier one of the job. Rejects with `NOT_STORED`, and leaves nothing behind.
+   *
+   * @param how `durably`: it is on the disk when this resolves. `loosely`: a power cut may still take it, or leave what
+   * `open` tells from a whole one.
    */
-  async keep(id: string, head: RequestHead, body: AsyncIterable<Buffer>): Promise<void> {
+  async keep(
+    id: string,
+    head: RequestHead,
+    body: AsyncIterable<Buffer>,
+    how: 'durably' | 'loosely' = 'durably',
+  ): Promise<void> {
     try {
       const path = this.#pathOf(id);
       if (path === undefined) throw new Error('its id is not one');
-      await this.#inOrder(id, () => this.#write(path, head, body));
+      await this.#inOrder(id, () =>
+        how === 'durably' ? this.#writeDurably(path, head, body) : this.#writeInPlace(path, head, body),
+      );
     } catch (cause) {
       const message = `The request of job ${id} could not be kept: ${messageOf(cause)}`;
       throw new JobTrackerError('NOT_STORED', message, { cause });
@@ -50,6 +59,8 @@ export class KeptRequests {
   async open(id: string): Promise<RequestFile | undefined> {
     const path = this.#pathOf(id);
     if (path === undefined) return undefined;
+    // Whoever writes it hears of a failure.
+    await this.#steps.get(id)?.catch(() => {});
     try {
       return await RequestFile.open(path);
     } catch (error) {
@@ -87,7 +98,33 @@ export class KeptRequests {
     this.#logger.warn(`What an earlier process left could not be removed (${path}): ${messageOf(error)}`);
   }
 
-  async #write(path: string, head: RequestHead, body: AsyncIterable<Buffer>): Promise<void> {
+  async #writeInPlace(path: string, head: RequestHead, body: AsyncIterable<Buffer>): Promise<void> {
+    const file = await this.#openNew(path);
+    try {
+      try {
+        await writeRequest(file, head, body);
+      } finally {
+        await file.close();
+      }
+    } catch (error) {
+      await removeFile(path).catch(() => {});
+      throw error;
+    }
+  }
+
+  async #openNew(path: string): Promise<FileHandle> {
+    try {
+      return await open(path, 'wx', 0o600);
+    } catch (error) {
+      const code = systemCodeOf(error);
+      if (code === 'ENOENT') await makeFolder(this.#folder);
+      else if (code === 'EEXIST') await removeFile(path);
+      else throw error;
+      return await open(path, 'wx', 0o600);
+    }
+  }
+
+  async #writeDurably(path: string, head: RequestHead, body: AsyncIterable<Buffer>): Promise<void> {
     await makeFolder(this.#folder);
     const beside = join(this.#folder, `${randomUUID()}.new`);
     let written = beside;

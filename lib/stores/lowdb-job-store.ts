@@ -10,7 +10,7 @@ import { JobIndex } from './job-index.js';
 import type { JobPage, JobQuery, JobStore } from './job-store.js';
 import { JournalAdapter } from './journal-adapter.js';
 import { idOf, type JournalEntry } from './journal-line.js';
-import { detachedJob, type JobMap } from './kept-job.js';
+import { changedJob, detachedJob, type JobMap } from './kept-job.js';
 
 export interface LowdbJobStoreOptions {
   /** Holds jobs.json with its journals, backup and lock. Created where it is missing. */
@@ -69,7 +69,7 @@ export class LowdbJobStore implements JobStore {
     const store = this.#opened();
     const job = store.low.data.get(id);
     if (job === undefined) return undefined;
-    const changed = detachedJob({ ...job, ...change, id });
+    const changed = changedJob(job, change);
     await this.#commit(store, { put: changed });
     return store.low.data.has(id) ? changed : undefined;
   }

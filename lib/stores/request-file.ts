@@ -14,6 +14,7 @@ const NUMBER_LENGTH = 16;
 const PREFIX_LENGTH = START.length + NUMBER_LENGTH + BETWEEN.length + NUMBER_LENGTH;
 const MAX_HEAD_BYTES = 256 * 1024;
 const PIECE_BYTES = 256 * 1024;
+const GATHER_BYTES = 64 * 1024;
 
 /** Zero on systems that lack it. */
 const NO_FOLLOW = constants.O_NOFOLLOW ?? 0;
@@ -27,15 +28,26 @@ export async function writeRequest(
   if (!requestHead(head)) throw new Error('it has a head that could not be sent again');
   const line = Buffer.from(`,"request":${JSON.stringify(head)}}\n`);
   if (PREFIX_LENGTH + line.length > MAX_HEAD_BYTES) throw new Error('its head is too large');
-  await writeAll(file, Buffer.concat([prefix('', ''), line]));
   let checksum = crc32(line);
   let bodyBytes = 0;
+  let gathered: Buffer[] = [line];
+  let gatheredBytes = line.length;
+  let isBegun = false;
   for await (const chunk of body) {
-    await writeAll(file, chunk);
     checksum = crc32(chunk, checksum);
     bodyBytes += chunk.length;
+    gathered.push(chunk);
+    gatheredBytes += chunk.length;
+    if (gatheredBytes < GATHER_BYTES) continue;
+    await writeAll(file, Buffer.concat(isBegun ? gathered : [prefix('', ''), ...gathered]));
+    isBegun = true;
+    gathered = [];
+    gatheredBytes = 0;
   }
-  await writeAt(file, prefix(bodyBytes, checksum), 0);
+  // A small request is written in one go.
+  if (!isBegun) gathered.unshift(prefix(bodyBytes, checksum));
+  await writeAll(file, Buffer.concat(gathered));
+  if (isBegun) await writeAt(file, prefix(bodyBytes, checksum), 0);
 }
 
 function prefix(bodyBytes: number | '', checksum: number | ''): Buffer {
