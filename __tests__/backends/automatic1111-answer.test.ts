@@ -626,6 +626,7 @@ function storeWith(parts: Partial<ImageStore>): ImageStore {
 }
 
 /** The store, and how many files it has finished. */
+/** Counts the images that are kept. */
 function countFinished(images: ImageStore): { counted: ImageStore; finished: () => number } {
   let finished = 0;
   const counted = storeWith({
@@ -636,7 +637,7 @@ function countFinished(images: ImageStore): { counted: ImageStore; finished: () 
         discard: () => writer.discard(),
         async finish(extension) {
           const path = await writer.finish(extension);
-          finished += 1;
+          if (extension !== 'json') finished += 1;
           return path;
         },
       };
@@ -932,8 +933,9 @@ describe('a store that is stuck', () => {
         return writer.finish(extension);
       },
     }));
+    const { counted, finished } = countFinished(slow);
     const images = {
-      ...slow,
+      ...counted,
       remove: async (path: string) => {
         const done = await store.remove(path);
         if (done) removed.push(path);
@@ -944,12 +946,14 @@ describe('a store that is stuck', () => {
     capture.write(answerWith([png]));
     const result = watched(capture.end());
     await asked.opened;
+    await until(() => finished() === kept);
+    for (let turn = 0; turn < 20; turn += 1) await settled();
     jest.advanceTimersByTime(60_000);
     expect((await result())?.output_paths).toHaveLength(kept);
     recovered.open();
-    await until(() => removed.length > 0);
-    expect(removed).toEqual([late]);
-    expect(await keptNames()).toHaveLength(kept);
+    await until(() => removed.includes(late));
+    // The sidecar speaks of an image that no job has, and goes with it.
+    await until(async () => (await keptNames()).length === kept);
   });
 
   test('the client gets the whole answer a second later, and the job ends', async () => {

@@ -3,6 +3,7 @@ import { Spool } from '../http/spool.js';
 import { type WrittenSidecar, writeSidecar } from '../images/answer-sidecar.js';
 import type { AnswerSummary } from '../images/answer-summary.js';
 import { Base64ImageReader } from '../images/base64-image-reader.js';
+import type { IntakeOutcome } from '../images/image-intake.js';
 import { applyEdits, editedText, type TextEdit } from '../json/text-edits.js';
 import { AnswerMembers } from './answer-members.js';
 import { Automatic1111Images } from './automatic1111-images.js';
@@ -92,25 +93,52 @@ export class Automatic1111Answer implements AnswerCapture {
 
   /** Never rejects. */
   async #keep(summary: AnswerSummary): Promise<CapturedAnswer> {
+    // The sidecar gets to the disk while the images do. It says what it says if all goes well, and is written anew if not.
+    const hoped = this.#images.hoped();
+    const text = hasSidecar(summary, hoped) ? this.#text.takeAll() : undefined;
+    const hasty = text && this.#keepSidecar(summary, hoped, text);
     const images = await this.#images.settled();
+    const isAsHoped = images.every(({ outcome }, i) => isSame(outcome, hoped[i]?.outcome));
+    if (hasty && !isAsHoped) await this.#remove(hasty);
     const kept = keptImages(images);
     // Too late: the job has ended without them.
     if (this.#disk.stillForMs !== undefined) return kept;
     const problem = problemOf(summary, images, this.#options.status);
-    // An answer without images has nothing to give again.
-    if (kept.bytes === undefined || !summary.json.complete) return { ...kept, ...(problem && { problem }) };
+    if (!hasSidecar(summary, images)) return { ...kept, ...(problem && { problem }) };
     try {
-      const sidecar = await this.#writeSidecar(summary, images);
-      if (this.#disk.stillForMs !== undefined) await this.#options.images.remove(sidecar.path);
-      const bytes = kept.bytes + sidecar.sizeBytes;
-      return { ...kept, sidecar: sidecar.path, bytes, ...(problem && { problem }) };
+      const { path, sizeBytes } = await (hasty && isAsHoped
+        ? hasty
+        : this.#keepSidecar(summary, images, text ?? this.#textChunks()));
+      const bytes = (kept.bytes ?? 0) + sizeBytes;
+      return { ...kept, sidecar: path, bytes, ...(problem && { problem }) };
     } catch (error) {
       const message = `The rest of the answer could not be kept: ${messageOf(error)}`;
       return { ...kept, problem: problem ?? { code: 'not_stored', message } };
     }
   }
 
-  async #writeSidecar(summary: AnswerSummary, settled: readonly SettledImage[]): Promise<WrittenSidecar> {
+  /** Writes a sidecar, which goes again where the job has to end without it. */
+  #keepSidecar(
+    summary: AnswerSummary,
+    settled: readonly SettledImage[],
+    text: AsyncIterable<Buffer> | Iterable<Buffer>,
+  ): Promise<WrittenSidecar> {
+    const writing = this.#writeSidecar(summary, settled, text);
+    writing.catch(() => {});
+    void this.#disk.standstill.then(() => this.#remove(writing));
+    return writing;
+  }
+
+  /** A file too many is all that can come of it where that fails. */
+  async #remove(sidecar: Promise<WrittenSidecar>): Promise<void> {
+    await sidecar.then(({ path }) => this.#options.images.remove(path)).catch(() => {});
+  }
+
+  async #writeSidecar(
+    summary: AnswerSummary,
+    settled: readonly SettledImage[],
+    text: AsyncIterable<Buffer> | Iterable<Buffer>,
+  ): Promise<WrittenSidecar> {
     const { images: store, stem, jobId, status, contentType } = this.#options;
     const secrets = this.#secretEdits();
     const images = settled.flatMap(({ image, outcome }) => {
@@ -135,7 +163,7 @@ export class Automatic1111Answer implements AnswerCapture {
         },
         text_bytes: summary.textBytes,
       },
-      applyEdits(this.#textChunks(), secrets),
+      applyEdits(text, secrets),
     );
   }
 
@@ -151,4 +179,14 @@ export class Automatic1111Answer implements AnswerCapture {
       return [{ ...secret, text: '""'.padEnd(secret.end - secret.start) }];
     }).sort((a, b) => a.start - b.start);
   }
+}
+
+/** An answer without an image that is kept has nothing to give again. */
+function hasSidecar({ json }: AnswerSummary, images: readonly SettledImage[]): boolean {
+  return json.complete && images.some(({ outcome }) => outcome?.kind === 'kept');
+}
+
+function isSame(one: IntakeOutcome | undefined, other: IntakeOutcome | undefined): boolean {
+  if (one?.kind !== 'kept' || other?.kind !== 'kept') return one?.kind === other?.kind;
+  return one.path === other.path && one.sizeBytes === other.sizeBytes;
 }

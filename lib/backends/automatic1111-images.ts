@@ -11,6 +11,8 @@ const STALLED_AFTER_MS = 5_000;
 
 interface ReadImage {
   readonly image: AnswerImage;
+  /** What `outcome` resolves to if the store takes it. */
+  readonly hoped: IntakeOutcome | undefined;
   /** Resolves to undefined where the string was no base64. Never rejects. */
   readonly outcome: Promise<IntakeOutcome | undefined>;
   /** What `outcome` has resolved to so far. */
@@ -66,14 +68,20 @@ export class Automatic1111Images {
     const intake = this.#intake;
     this.#intake = undefined;
     const isKept = image.verdict === 'whole' && this.#options.disk.stillForMs === undefined;
+    const hoped = intake && isKept ? intake.hoped : verdictOn(image);
     const outcome = intake && isKept ? intake.finish() : this.#drop(image, intake);
-    const read: ReadImage = { image, outcome, settled: undefined };
+    const read: ReadImage = { image, hoped, outcome, settled: undefined };
     this.#read.push(read);
     void outcome.then((settled) => {
       this.#options.disk.moved();
       if (this.#abandoned) this.#removeLate(settled);
       else read.settled = settled;
     });
+  }
+
+  /** What becomes of the images if the store takes those that are to be kept. */
+  hoped(): SettledImage[] {
+    return this.#read.map(({ image, hoped }) => ({ image, outcome: hoped }));
   }
 
   /** Resolves when every image is in the store, or will never be. */
@@ -102,9 +110,9 @@ export class Automatic1111Images {
     this.#options.onAccepting();
   }
 
-  async #drop({ verdict }: AnswerImage, intake: ImageIntake | undefined): Promise<IntakeOutcome | undefined> {
+  async #drop(image: AnswerImage, intake: ImageIntake | undefined): Promise<IntakeOutcome | undefined> {
     await intake?.discard();
-    return verdict === 'not-base64' ? undefined : { kind: 'truncated' };
+    return verdictOn(image);
   }
 
   #removeLate(outcome: IntakeOutcome | undefined): void {
@@ -112,4 +120,9 @@ export class Automatic1111Images {
     // A file too many is all that can come of it.
     this.#options.store.remove(outcome.path).catch(() => {});
   }
+}
+
+/** What became of an image that is not kept. */
+function verdictOn({ verdict }: AnswerImage): IntakeOutcome | undefined {
+  return verdict === 'not-base64' ? undefined : { kind: 'truncated' };
 }

@@ -72,14 +72,10 @@ export class BodyBytes {
    */
   takeAtOnce(): Buffer | undefined {
     const isUntouched = this.#unread.length === 1 && this.#givenBytes === 0 && !this.#isTaken;
-    if (!isUntouched || this.#source || this.#isCopied || this.arriving.failure !== undefined)
+    if (!isUntouched || this.#source || this.#isCopied || this.#arrivedBytes > AT_ONCE_BYTES)
       return undefined;
-    if (this.#arrivedBytes > AT_ONCE_BYTES || this.arriving.sizeBytes !== this.#arrivedBytes)
-      return undefined;
-    const chunks: Buffer[] = [];
-    for (let chunk = this.arriving.nextInMemory(); chunk; chunk = this.arriving.nextInMemory()) {
-      chunks.push(chunk);
-    }
+    const chunks = this.arriving.takeAll();
+    if (!chunks) return undefined;
     const [first] = chunks;
     const bytes = first && chunks.length === 1 ? first : Buffer.concat(chunks);
     this.#givenBytes = bytes.length;

@@ -78,6 +78,14 @@ export class Spool {
     return this.#front.shift();
   }
 
+  /** All the bytes, where all are in memory; else undefined, and they stay. */
+  takeAll(): Buffer[] | undefined {
+    if (this.#front.sizeBytes !== this.sizeBytes) return undefined;
+    const all = this.#front.peek(Number.POSITIVE_INFINITY);
+    this.#front.clear();
+    return all;
+  }
+
   /** The oldest bytes, or undefined where there are none now. Rejects when the file cannot be read back. */
   async next(): Promise<Buffer | undefined> {
     const inMemory = this.nextInMemory();

@@ -7,23 +7,38 @@ import { systemCodeOf } from '../errors.js';
 export class DurableFolders {
   /** Folders in which a folder was made; one whose sync fails is tried again by the next who uses one. */
   readonly #unsynced = new Set<string>();
+  /** Folders that are there and durable, unless somebody else has removed them. */
+  readonly #ready = new Set<string>();
   #last: Promise<unknown> = Promise.resolve();
   readonly #running = new Map<string, Promise<void>>();
   readonly #waiting = new Map<string, Promise<void>>();
 
   /**
    * Makes a folder, and those above it, where they are missing, and does a step in it. The folders are durable then;
-   * for what the step has done there is `sync`. One step at a time, and none while a folder is being removed.
+   * for what the step has done there is `sync`. A step that finds the folder gone (`ENOENT`) is done again in a new one.
+   *
+   * @param check rejects where the folder must not be used. It is asked once about a folder that stays.
    */
-  use<T>(folder: string, step: () => Promise<T>): Promise<T> {
-    return this.#inOrder(async () => {
+  async use<T>(folder: string, step: () => Promise<T>, check = async () => {}): Promise<T> {
+    if (this.#ready.has(folder)) {
+      try {
+        return await step();
+      } catch (error) {
+        if (systemCodeOf(error) !== 'ENOENT') throw error;
+      }
+    }
+    // No folder is removed meanwhile.
+    return await this.#inOrder(async () => {
       await this.#make(folder);
+      await check();
+      this.#ready.add(folder);
       return await step();
     });
   }
 
   removeIfEmpty(folder: string): Promise<void> {
     return this.#inOrder(async () => {
+      this.#ready.delete(folder);
       try {
         await rmdir(folder);
       } catch (error) {

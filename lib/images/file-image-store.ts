@@ -28,6 +28,8 @@ export class FileImageStore implements ImageStore {
   readonly #folder: string;
   readonly #logger: Logger;
   readonly #folders = new DurableFolders();
+  /** Names that files are just being moved to. */
+  readonly #publishing = new Set<string>();
   #opening: Promise<void> | undefined;
   #checking: Promise<void> | undefined;
   /** The real path of the folder. */
@@ -145,13 +147,23 @@ export class FileImageStore implements ImageStore {
     const target = path.join(root, storedPath);
     const folder = path.dirname(target);
     if (!isStoredPath(storedPath)) throw new Error(`Expected a path within the folder, got ${target}`);
-    await this.#folders.use(folder, async () => {
-      const [real, isTaken] = await Promise.all([realpath(folder), exists(target)]);
-      if (!isWithin(root, real)) throw new Error(`Expected ${folder} not to lead out of ${root}`);
-      if (isTaken) throw new Error(`Expected no file at ${target}, there is one`);
+    const taken = () => new Error(`Expected no file at ${target}, there is one`);
+    if (this.#publishing.has(target)) throw taken();
+    this.#publishing.add(target);
+    const check = async () => {
+      if (!isWithin(root, await realpath(folder)))
+        throw new Error(`Expected ${folder} not to lead out of ${root}`);
+    };
+    const move = async () => {
+      if (await exists(target)) throw taken();
       await rename(partialPath, target);
-    });
-    await this.#sync(target);
+    };
+    try {
+      await this.#folders.use(folder, move, check);
+      await this.#sync(target);
+    } finally {
+      this.#publishing.delete(target);
+    }
   }
 
   async #sync(target: string): Promise<void> {

@@ -15,6 +15,7 @@ export type IntakeOutcome =
 
 /** One image on its way into the store: written in order, looked at in passing, visible only when whole. */
 export class ImageIntake {
+  readonly #stem: string;
   readonly #wholeness = new WholenessCheck();
   readonly #onTaken: (sizeBytes: number) => void;
   readonly #writer: Promise<ImageWriter>;
@@ -25,6 +26,7 @@ export class ImageIntake {
 
   /** @param onTaken called with the size of each piece once the store has it, or will never have it. */
   constructor(store: ImageStore, stem: string, onTaken: (sizeBytes: number) => void) {
+    this.#stem = stem;
     this.#onTaken = onTaken;
     // A store of the host's own may throw where it should reject.
     this.#writer = Promise.resolve().then(() => store.create(stem));
@@ -50,6 +52,16 @@ export class ImageIntake {
     this.#steps.catch(() => {});
   }
 
+  /** What becomes of it if it is over now and the store takes it. */
+  get hoped(): IntakeOutcome {
+    if (!this.#wholeness.whole) return { kind: 'truncated' };
+    return { kind: 'kept', path: `${this.#stem}.${this.#extension('bin')}`, sizeBytes: this.#sizeBytes };
+  }
+
+  #extension(other: string): string {
+    return sniffImage(this.#beginning)?.extension ?? other;
+  }
+
   /**
    * The image is over. Resolves when it is durable under its final name, or gone. Never rejects.
    *
@@ -62,8 +74,7 @@ export class ImageIntake {
     }
     try {
       await this.#steps;
-      const extension = sniffImage(this.#beginning)?.extension ?? otherExtension;
-      const path = await (await this.#writer).finish(extension);
+      const path = await (await this.#writer).finish(this.#extension(otherExtension));
       return { kind: 'kept', path, sizeBytes: this.#sizeBytes };
     } catch (error) {
       await this.discard();

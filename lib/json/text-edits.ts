@@ -17,7 +17,7 @@ export function grownBytes(edits: readonly TextEdit[]): number {
  * @param edits in ascending order, without overlaps.
  */
 export async function* applyEdits(
-  chunks: AsyncIterable<Buffer>,
+  chunks: AsyncIterable<Buffer> | Iterable<Buffer>,
   edits: readonly TextEdit[],
 ): AsyncGenerator<Buffer, void> {
   let next = 0;
