@@ -1,4 +1,5 @@
 import type { Job } from '../job.js';
+import { onlyTraitOf } from './field-counts.js';
 import { JobList } from './job-list.js';
 import type { JobPage, JobQuery } from './job-store.js';
 
@@ -44,8 +45,12 @@ export class JobIndex {
     if (prompt_id !== undefined) return this.#ofPrompt(prompt_id, query);
     const list = user === undefined ? this.#all : this.#byUser.get(user);
     if (!list) return { jobs: [], total: 0 };
+    const { after, until, text, ...traits } = filters;
     const isFiltered = Object.values(filters).some((filter) => filter !== undefined);
-    return isFiltered ? list.matching(matcherOf(query), limit, before) : list.newest(limit, before);
+    if (!isFiltered) return list.newest(limit, before);
+    const hasOthers = after !== undefined || until !== undefined || text !== undefined;
+    const only = hasOthers ? undefined : onlyTraitOf(traits);
+    return list.matching({ matches: matcherOf(query), only, after, limit, before });
   }
 
   /** Whether there is a job with this id, as far as whoever asks may know. */
@@ -58,8 +63,7 @@ export class JobIndex {
   #ofPrompt(promptId: string, query: JobQuery): JobPage {
     const ids = this.#byPromptId.get(promptId) ?? new Set<string>();
     const matches = matcherOf(query);
-    if (ids.size > 1 || query.before !== undefined)
-      return this.#all.matching(matches, query.limit, query.before);
+    if (ids.size > 1 || query.before !== undefined) return this.#all.matching({ ...query, matches });
     const [job] = [...ids].flatMap((id) => this.#all.get(id) ?? []);
     const isFound = job !== undefined && matches(job);
     return { jobs: isFound ? [job].slice(0, query.limit) : [], total: isFound ? 1 : 0 };

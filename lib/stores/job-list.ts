@@ -1,8 +1,20 @@
 import type { Job } from '../job.js';
+import { FieldCounts, type Trait } from './field-counts.js';
 import type { JobPage } from './job-store.js';
 
 /** So many places of removed jobs may lie in a list at least before it is cleared of them. */
 const SLACK = 1000;
+
+/** Which jobs of a list are asked for. */
+export interface JobFilter {
+  readonly matches: (job: Job) => boolean;
+  /** All that `matches` asks for, where that is no more. */
+  readonly only?: Trait | undefined;
+  /** `matches` lets no job through whose `timestamp` is not later than this. */
+  readonly after?: number | undefined;
+  readonly limit: number;
+  readonly before?: string | undefined;
+}
 
 /**
  * Jobs in the order in which they were added. A Map cannot be walked backwards, and is walked several times as slowly as
@@ -11,6 +23,10 @@ const SLACK = 1000;
 export class JobList {
   #jobs: (Job | undefined)[] = [];
   readonly #places = new Map<string, number>();
+  readonly #counts = new FieldCounts();
+  /** No job is older than one that was added before it. A clock that was put back makes it false. */
+  #isInOrder = true;
+  #newest = Number.NEGATIVE_INFINITY;
 
   get size(): number {
     return this.#places.size;
@@ -24,17 +40,23 @@ export class JobList {
   /** Adds a job, or puts it in the place of the one that has its id. */
   put(job: Job): void {
     const place = this.#places.get(job.id);
-    if (place !== undefined) {
+    const previous = place === undefined ? undefined : this.#jobs[place];
+    this.#counts.changed(previous, job);
+    if (place === undefined) {
+      this.#places.set(job.id, this.#jobs.length);
+      this.#jobs.push(job);
+      if (job.timestamp < this.#newest) this.#isInOrder = false;
+      this.#newest = job.timestamp;
+    } else {
       this.#jobs[place] = job;
-      return;
+      if (job.timestamp !== previous?.timestamp) this.#isInOrder = false;
     }
-    this.#places.set(job.id, this.#jobs.length);
-    this.#jobs.push(job);
   }
 
   remove(id: string): void {
     const place = this.#places.get(id);
     if (place === undefined) return;
+    this.#counts.changed(this.#jobs[place], undefined);
     this.#places.delete(id);
     this.#jobs[place] = undefined;
     if (this.#jobs.length > SLACK + this.size * 1.5) this.#close();
@@ -50,18 +72,24 @@ export class JobList {
     return { jobs, total: this.size };
   }
 
-  /** The same of those that match; the total needs every one of them in any case. */
-  matching(matches: (job: Job) => boolean, limit: number, before?: string): JobPage {
+  /** The same of those that match. */
+  matching({ matches, only, after, limit, before }: JobFilter): JobPage {
     const end = this.#endOf(before);
+    const known = only && this.#counts.of(only);
+    const oldest = this.#isInOrder ? after : undefined;
     const jobs: Job[] = [];
     let total = 0;
     for (let at = this.#jobs.length - 1; at >= 0; at -= 1) {
       const job = this.#jobs[at];
-      if (!job || !matches(job)) continue;
+      if (!job) continue;
+      if (oldest !== undefined && job.timestamp <= oldest) break;
+      if (!matches(job)) continue;
       total += 1;
       if (at < end && jobs.length < limit) jobs.push(job);
+      // All others would be looked at only to be counted.
+      if (known !== undefined && (jobs.length === limit || total === known)) break;
     }
-    return { jobs, total };
+    return { jobs, total: known ?? total };
   }
 
   #endOf(before: string | undefined): number {
