@@ -86,6 +86,7 @@ function startProcess(path: string, options: StartOptions): ProgramProcess {
   const said = { out: '', err: '' };
   child.stdout?.on('data', (chunk) => {
     said.out += chunk;
+    if (process.env.ECHO) process.stderr.write(chunk);
   });
   child.stderr?.on('data', (chunk) => {
     said.err += chunk;

@@ -1,7 +1,7 @@
 import type { Job } from '../job.js';
-import { onlyTraitOf } from './field-counts.js';
 import { JobList } from './job-list.js';
 import type { JobPage, JobQuery } from './job-store.js';
+import { onlyTraitOf } from './trait-column.js';
 
 /**
  * Lists jobs newest first: all of them, each user's, and those of one id of the backend's own, so that nobody's own jobs,
@@ -49,8 +49,8 @@ export class JobIndex {
     const isFiltered = Object.values(filters).some((filter) => filter !== undefined);
     if (!isFiltered) return list.newest(limit, before);
     const hasOthers = after !== undefined || until !== undefined || text !== undefined;
-    const only = hasOthers ? undefined : onlyTraitOf(traits);
-    return list.matching({ matches: matcherOf(query), only, after, limit, before });
+    const trait = hasOthers ? undefined : onlyTraitOf(traits);
+    return trait ? list.having(trait, limit, before) : list.matching(matcherOf(query), query);
   }
 
   /** Whether there is a job with this id, as far as whoever asks may know. */
@@ -63,7 +63,7 @@ export class JobIndex {
   #ofPrompt(promptId: string, query: JobQuery): JobPage {
     const ids = this.#byPromptId.get(promptId) ?? new Set<string>();
     const matches = matcherOf(query);
-    if (ids.size > 1 || query.before !== undefined) return this.#all.matching({ ...query, matches });
+    if (ids.size > 1 || query.before !== undefined) return this.#all.matching(matches, query);
     const [job] = [...ids].flatMap((id) => this.#all.get(id) ?? []);
     const isFound = job !== undefined && matches(job);
     return { jobs: isFound ? [job].slice(0, query.limit) : [], total: isFound ? 1 : 0 };

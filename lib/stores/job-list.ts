@@ -1,20 +1,9 @@
 import type { Job } from '../job.js';
-import { FieldCounts, type Trait } from './field-counts.js';
-import type { JobPage } from './job-store.js';
+import type { JobPage, JobQuery } from './job-store.js';
+import { TRAITS, type Trait, TraitColumn, type TraitName } from './trait-column.js';
 
 /** So many places of removed jobs may lie in a list at least before it is cleared of them. */
 const SLACK = 1000;
-
-/** Which jobs of a list are asked for. */
-export interface JobFilter {
-  readonly matches: (job: Job) => boolean;
-  /** All that `matches` asks for, where that is no more. */
-  readonly only?: Trait | undefined;
-  /** `matches` lets no job through whose `timestamp` is not later than this. */
-  readonly after?: number | undefined;
-  readonly limit: number;
-  readonly before?: string | undefined;
-}
 
 /**
  * Jobs in the order in which they were added. A Map cannot be walked backwards, and is walked several times as slowly as
@@ -23,7 +12,11 @@ export interface JobFilter {
 export class JobList {
   #jobs: (Job | undefined)[] = [];
   readonly #places = new Map<string, number>();
-  readonly #counts = new FieldCounts();
+  readonly #columns: Readonly<Record<TraitName, TraitColumn>> = {
+    ip: new TraitColumn(),
+    status: new TraitColumn(),
+    backend: new TraitColumn(),
+  };
   /** No job is older than one that was added before it. A clock that was put back makes it false. */
   #isInOrder = true;
   #newest = Number.NEGATIVE_INFINITY;
@@ -40,25 +33,21 @@ export class JobList {
   /** Adds a job, or puts it in the place of the one that has its id. */
   put(job: Job): void {
     const place = this.#places.get(job.id);
-    const previous = place === undefined ? undefined : this.#jobs[place];
-    this.#counts.changed(previous, job);
     if (place === undefined) {
-      this.#places.set(job.id, this.#jobs.length);
-      this.#jobs.push(job);
-      if (job.timestamp < this.#newest) this.#isInOrder = false;
-      this.#newest = job.timestamp;
-    } else {
-      this.#jobs[place] = job;
-      if (job.timestamp !== previous?.timestamp) this.#isInOrder = false;
+      this.#append(job);
+      return;
     }
+    if (job.timestamp !== this.#jobs[place]?.timestamp) this.#isInOrder = false;
+    this.#jobs[place] = job;
+    this.#setTraits(place, job);
   }
 
   remove(id: string): void {
     const place = this.#places.get(id);
     if (place === undefined) return;
-    this.#counts.changed(this.#jobs[place], undefined);
     this.#places.delete(id);
     this.#jobs[place] = undefined;
+    this.#setTraits(place, undefined);
     if (this.#jobs.length > SLACK + this.size * 1.5) this.#close();
   }
 
@@ -72,32 +61,60 @@ export class JobList {
     return { jobs, total: this.size };
   }
 
-  /** The same of those that match. */
-  matching({ matches, only, after, limit, before }: JobFilter): JobPage {
+  /** The same of those that have a trait. */
+  having({ name, value }: Trait, limit: number, before?: string): JobPage {
+    const column = this.#columns[name];
+    const total = column.count(value);
+    // There are no more: the rest of the list is not looked through for them.
+    const places = column.lastPlaces(value, this.#endOf(before), Math.min(limit, total));
+    return { jobs: places.map((place) => this.#jobs[place] as Job), total };
+  }
+
+  /**
+   * The same of those that match; the total needs every one of them in any case.
+   *
+   * @param after nothing matches whose `timestamp` is not later than this.
+   */
+  matching(
+    matches: (job: Job) => boolean,
+    { limit, before, after }: Pick<JobQuery, 'limit' | 'before' | 'after'>,
+  ): JobPage {
     const end = this.#endOf(before);
-    const known = only && this.#counts.of(only);
-    const oldest = this.#isInOrder ? after : undefined;
     const jobs: Job[] = [];
     let total = 0;
     for (let at = this.#jobs.length - 1; at >= 0; at -= 1) {
       const job = this.#jobs[at];
       if (!job) continue;
-      if (oldest !== undefined && job.timestamp <= oldest) break;
+      if (after !== undefined && this.#isInOrder && job.timestamp <= after) break;
       if (!matches(job)) continue;
       total += 1;
       if (at < end && jobs.length < limit) jobs.push(job);
-      // All others would be looked at only to be counted.
-      if (known !== undefined && (jobs.length === limit || total === known)) break;
     }
-    return { jobs, total: known ?? total };
+    return { jobs, total };
   }
 
   #endOf(before: string | undefined): number {
     return before === undefined ? this.#jobs.length : (this.#places.get(before) ?? 0);
   }
 
+  #append(job: Job): void {
+    const place = this.#jobs.push(job) - 1;
+    this.#places.set(job.id, place);
+    this.#setTraits(place, job);
+    if (job.timestamp < this.#newest) this.#isInOrder = false;
+    this.#newest = job.timestamp;
+  }
+
+  #setTraits(place: number, job: Job | undefined): void {
+    for (const name of TRAITS) this.#columns[name].set(place, job?.[name]);
+  }
+
   #close(): void {
-    this.#jobs = this.#jobs.filter((job) => job !== undefined);
-    for (const [place, job] of this.#jobs.entries()) this.#places.set((job as Job).id, place);
+    const jobs = this.#jobs;
+    this.#jobs = [];
+    for (const name of TRAITS) this.#columns[name].clear();
+    this.#isInOrder = true;
+    this.#newest = Number.NEGATIVE_INFINITY;
+    for (const job of jobs) if (job) this.#append(job);
   }
 }

@@ -7,6 +7,9 @@ import { checksumLine } from './snapshot-checksum.js';
 /** So many characters are turned into bytes and written at once: the event loop is never held for longer than that. */
 const SLICE_LENGTH = 128 * 1024;
 
+/** So much is synced at once: a journal on the same disk would have to wait for all of it. */
+const SYNC_BYTES = 4 * 1024 * 1024;
+
 /**
  * Writes jobs as a JSON array, one job a line, with a line of white space behind it that holds the checksum; durable once
  * resolved. A file that could not be written whole is removed. Resolves to its size in bytes.
@@ -14,12 +17,17 @@ const SLICE_LENGTH = 128 * 1024;
 export async function writeSnapshot(path: string, jobs: readonly Job[]): Promise<number> {
   const handle = await fs.open(path, 'w');
   let sizeBytes = 0;
+  let unsyncedBytes = 0;
   let checksum = 0;
   async function writeSlice(text: string): Promise<void> {
     const bytes = Buffer.from(text);
     checksum = crc32(bytes, checksum);
     sizeBytes += bytes.length;
     await writeAll(handle, bytes);
+    unsyncedBytes += bytes.length;
+    if (unsyncedBytes < SYNC_BYTES) return;
+    await handle.datasync();
+    unsyncedBytes = 0;
   }
   try {
     try {
