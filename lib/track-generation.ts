@@ -12,6 +12,9 @@ export interface TrackGenerationOptions extends GenerationOptions {
   readonly userOf: (req: Request) => Promise<string | undefined>;
 }
 
+/** Requests that have a job: what is mounted behind, be it the same tracker once more, does not give them another one. */
+const tracked = new WeakSet<Request>();
+
 /**
  * The middleware in front of whatever forwards: it recognises a generation request, takes its body in, records the job,
  * waits for a slot, and hands the request on with its response detached. Every other request passes untouched.
@@ -20,7 +23,7 @@ export function trackGeneration(options: TrackGenerationOptions): RequestHandler
   return (req, res, next) => {
     const at = options.backends.matching(req.method, req.path);
     // Of a client that left, or was answered, while somebody in front was busy there is nothing left to track.
-    if (!at || !options.isOn() || req.socket.destroyed || res.headersSent) {
+    if (!at || tracked.has(req) || !options.isOn() || req.socket.destroyed || res.headersSent) {
       next();
       return;
     }
@@ -36,7 +39,8 @@ export function trackGeneration(options: TrackGenerationOptions): RequestHandler
       prefersAsync: readPreferences(req.headers.prefer).has('respond-async'),
     });
     const run = async () => {
-      await generation.begin(next);
+      const job = await generation.begin(next);
+      if (job) tracked.add(req);
       await generation.handOn(next);
     };
     run().catch((error: unknown) => {

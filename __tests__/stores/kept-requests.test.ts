@@ -114,6 +114,52 @@ describe('a request', () => {
   });
 });
 
+describe('a request that is kept loosely', () => {
+  test.each([
+    ['small', ['{"prompt":"p"}']],
+    ['large', [randomBytes(1_000_000), Buffer.alloc(70_000, '\n'), Buffer.from('end')]],
+  ])('comes back as it was: a %s one', async (_name, chunks) => {
+    await kept.keep(id, head, of('an earlier one, in a folder that is there'), 'loosely');
+    await kept.keep(id, head, of(...chunks), 'loosely');
+    expect((await read(id))?.body.equals(Buffer.concat(chunks.map((chunk) => Buffer.from(chunk))))).toBe(
+      true,
+    );
+    expect((await stat(pathOf(id))).mode & 0o777).toBe(0o600);
+    expect(await readdir(folder)).toEqual([`${id}.request`]);
+  });
+
+  test('waits for no disk', async () => {
+    await mkdir(folder, { recursive: true });
+    const syncs = jest.spyOn(await fileHandlePrototype(), 'sync');
+    await kept.keep(id, head, of('x'), 'loosely');
+    expect(syncs).not.toHaveBeenCalled();
+  });
+
+  test('is not read before all of it is there', async () => {
+    let go = () => {};
+    const held = new Promise<void>((resolve) => {
+      go = resolve;
+    });
+    const slow = async function* () {
+      yield Buffer.alloc(100_000, 'a');
+      await held;
+      yield Buffer.from('b');
+    };
+    const keeping = kept.keep(id, head, slow(), 'loosely');
+    const reading = read(id);
+    go();
+    await keeping;
+    expect((await reading)?.body.length).toBe(100_001);
+    expect(log).toEqual([]);
+  });
+
+  test('and cannot be, leaves nothing behind', async () => {
+    const keeping = kept.keep(id, head, of('half', new Error('gone')), 'loosely');
+    await expect(keeping).rejects.toMatchObject({ code: 'NOT_STORED' });
+    expect(await readdir(folder)).toEqual([]);
+  });
+});
+
 describe('a request that cannot be kept leaves nothing behind', () => {
   test('its body breaks off', async () => {
     const keeping = kept.keep(id, head, of('half', new Error('gone')));

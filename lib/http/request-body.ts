@@ -96,8 +96,8 @@ export class RequestBody {
       this.#readingBegun = true;
       const atOnce = chunks ? undefined : this.#bytes.takeAtOnce();
       if (atOnce) {
-        if (atOnce.length > 0) push.call(req, editedText(atOnce, edits));
-        push.call(req, null);
+        if (atOnce.length > 0) req.push(editedText(atOnce, edits));
+        req.push(null);
         this.#resolveRead();
         return;
       }
@@ -109,11 +109,11 @@ export class RequestBody {
         if (next.done) {
           if (!this.#bytes.givenWhole) throw new Error('The request was let go before it had been read');
           // `feeding` stays true: there is nothing more to give.
-          push.call(req, null);
+          req.push(null);
           this.#resolveRead();
         } else {
           feeding = false;
-          push.call(req, next.value);
+          req.push(next.value);
         }
       } catch (cause) {
         const error = new Error(`The request could not be given on: ${messageOf(cause)}`, { cause });
@@ -184,12 +184,14 @@ export class RequestBody {
       const goOnReading = () => {
         clearTimeout(stalled);
         stalled = undefined;
-        IncomingMessage.prototype._read.call(req, 0);
+        req._read(0);
       };
       const goOnWithoutDisk = () => {
         this.#diskFails = true;
         goOnReading();
       };
+      // Another tracker in front gives the body to whoever asks for it, where the parser gives it by itself.
+      const isGivenWhenAsked = Object.hasOwn(req, '_read');
       const { arriving } = this.#bytes;
       arriving.onAccepting = goOnReading;
       arriving.onFailure = goOnWithoutDisk;
@@ -201,7 +203,10 @@ export class RequestBody {
           return false;
         }
         take(typeof chunk === 'string' ? Buffer.from(chunk, encoding) : chunk);
-        if (arriving.accepting || this.#diskFails) return true;
+        if (arriving.accepting || this.#diskFails) {
+          if (isGivenWhenAsked) queueMicrotask(goOnReading);
+          return true;
+        }
         stalled ??= setTimeout(goOnWithoutDisk, DISK_STALLED_AFTER_MS).unref();
         return false;
       };
@@ -212,7 +217,7 @@ export class RequestBody {
         void this.discard();
       });
       // The parser stops when much has piled up, until somebody asks for more.
-      if (chunks.length > 0) goOnReading();
+      if (chunks.length > 0 || isGivenWhenAsked) goOnReading();
     });
   }
 
