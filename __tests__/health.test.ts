@@ -9,7 +9,7 @@ import { Health, type HealthOptions, type HealthReport } from '../lib/health.js'
 import { FileImageStore } from '../lib/images/file-image-store.js';
 import type { ImageStore } from '../lib/images/image-store.js';
 import { type JobTrackerOptions, jobTracker } from '../lib/index.js';
-import { JobQueue } from '../lib/job-queue.js';
+import { JobQueue } from '../lib/jobs/job-queue.js';
 import type { JobStore } from '../lib/stores/job-store.js';
 import { LowdbJobStore } from '../lib/stores/lowdb-job-store.js';
 import { call } from './helpers/client.js';

@@ -6,7 +6,7 @@ import { isNewsSocket } from './backends/comfyui-paths.js';
 import { type GatewayBackend, GatewayBackends } from './gateway-backends.js';
 import { basicAuthorization } from './http/backend-call.js';
 import { Forwarder } from './http/forward.js';
-import { JobQueue } from './job-queue.js';
+import { JobQueue } from './jobs/job-queue.js';
 import type { ResolvedOptions } from './options.js';
 
 export interface BackendListeners {

@@ -1,7 +1,7 @@
 import type { Backend } from './backends/backend.js';
 import type { Forwarder } from './http/forward.js';
 import type { BackendName } from './job.js';
-import type { JobQueue } from './job-queue.js';
+import type { JobQueue } from './jobs/job-queue.js';
 
 /** A backend whose generations are tracked, as this gateway has it. */
 export interface GatewayBackend {

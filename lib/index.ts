@@ -13,9 +13,9 @@ export type {
   JobStatus,
   RequestFields,
 } from './job.js';
-export type { JobEventMap, JobEvents } from './job-events.js';
 export { jobTracker } from './job-tracker.js';
-export type { Jobs } from './jobs.js';
+export type { JobEventMap, JobEvents } from './jobs/job-events.js';
+export type { Jobs } from './jobs/jobs.js';
 export type { Logger } from './logger.js';
 export type { Duration, JobTrackerOptions } from './options.js';
 export type { JobPage, JobQuery, JobStore } from './stores/job-store.js';

@@ -1,9 +1,9 @@
 import type { Router } from 'express';
-import type { Upgrade } from './guarded-upgrade.js';
 import type { Job } from './job.js';
-import type { Cancelled } from './job-canceller.js';
-import type { JobEvents } from './job-events.js';
-import type { Jobs } from './jobs.js';
+import type { Cancelled } from './jobs/job-canceller.js';
+import type { JobEvents } from './jobs/job-events.js';
+import type { Jobs } from './jobs/jobs.js';
+import type { Upgrade } from './middleware/guarded-upgrade.js';
 import type { Duration } from './options.js';
 import type { Purged } from './retention/retention.js';
 

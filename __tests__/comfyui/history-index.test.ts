@@ -2,7 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import type { Identity } from '../../lib/auth/identity.js';
 import { HistoryIndex } from '../../lib/comfyui/history-index.js';
 import type { Job } from '../../lib/job.js';
-import { createJobEvents } from '../../lib/job-events.js';
+import { createJobEvents } from '../../lib/jobs/job-events.js';
 import { makeComfyJob, promptIdOf } from '../helpers/comfyui-jobs.js';
 
 const admin: Identity = { name: undefined, isAdmin: true };

@@ -5,7 +5,7 @@ import { HistoryIndex } from '../../lib/comfyui/history-index.js';
 import { MergedHistory } from '../../lib/comfyui/merged-history.js';
 import { JobTrackerError } from '../../lib/errors.js';
 import type { BackendAnswer } from '../../lib/http/backend-call.js';
-import { createJobEvents } from '../../lib/job-events.js';
+import { createJobEvents } from '../../lib/jobs/job-events.js';
 import { makeComfyJob, promptIdOf } from '../helpers/comfyui-jobs.js';
 import { collectLog } from '../helpers/job-records.js';
 

@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { ComfyUIMessages } from '../../lib/comfyui/messages.js';
 import type { JobProgress, RequestFields } from '../../lib/job.js';
-import { RunningJob } from '../../lib/running-job.js';
+import { RunningJob } from '../../lib/jobs/running-job.js';
 import { makeJob } from '../helpers/job-records.js';
 
 const P1 = '11111111-1111-4111-8111-111111111111';

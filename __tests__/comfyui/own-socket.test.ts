@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { type WebSocket, WebSocketServer } from 'ws';
 import { OwnSocket } from '../../lib/comfyui/own-socket.js';
 import type { RequestFields } from '../../lib/job.js';
-import { RunningJob } from '../../lib/running-job.js';
+import { RunningJob } from '../../lib/jobs/running-job.js';
 import { makeJob } from '../helpers/job-records.js';
 
 interface Peer {

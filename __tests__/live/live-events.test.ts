@@ -3,7 +3,7 @@ import { createServer, type Server } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import type { Job } from '../../lib/job.js';
-import { createJobEvents, type JobEvents } from '../../lib/job-events.js';
+import { createJobEvents, type JobEvents } from '../../lib/jobs/job-events.js';
 import { LiveEvents } from '../../lib/live/live-events.js';
 import { openEvents } from '../helpers/event-client.js';
 import { fakeOnly } from '../helpers/fake-timers.js';

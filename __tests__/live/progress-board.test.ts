@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, jest, test } from '@jest/globals';
 import type { JobProgress } from '../../lib/job.js';
-import { createJobEvents, type JobEvents } from '../../lib/job-events.js';
+import { createJobEvents, type JobEvents } from '../../lib/jobs/job-events.js';
 import { ProgressBoard } from '../../lib/live/progress-board.js';
 import { fakeOnly } from '../helpers/fake-timers.js';
 import { type CollectedLog, collectLog, makeJob } from '../helpers/job-records.js';

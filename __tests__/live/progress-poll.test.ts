@@ -1,8 +1,8 @@
 import { setImmediate as immediately } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import type { JobProgress } from '../../lib/job.js';
+import type { RunningJob } from '../../lib/jobs/running-job.js';
 import { ProgressPoll } from '../../lib/live/progress-poll.js';
-import type { RunningJob } from '../../lib/running-job.js';
 import { fakeOnly } from '../helpers/fake-timers.js';
 
 interface FakeJob {

@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import type { Job } from '../../lib/index.js';
-import { createJobEvents, type JobEvents } from '../../lib/job-events.js';
+import { createJobEvents, type JobEvents } from '../../lib/jobs/job-events.js';
 import { JobEnds } from '../../lib/routes/wait-for-end.js';
 import { makeJob } from '../helpers/job-records.js';
 

@@ -3,9 +3,9 @@ import { readQueue } from '../backends/comfyui-queue.js';
 import { JobTrackerError, messageOf } from '../errors.js';
 import type { ImageStore } from '../images/image-store.js';
 import type { Job } from '../job.js';
-import type { JobRecorder } from '../job-recorder.js';
+import type { JobRecorder } from '../jobs/job-recorder.js';
+import type { RunningJob } from '../jobs/running-job.js';
 import type { Logger } from '../logger.js';
-import type { RunningJob } from '../running-job.js';
 import { keepOutputs } from './keep-outputs.js';
 import { Turns } from './turns.js';
 

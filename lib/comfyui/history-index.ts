@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type Identity, mayTouch } from '../auth/identity.js';
 import { type ComfyUIFile, isFinished, type Job } from '../job.js';
-import type { JobEvents } from '../job-events.js';
+import type { JobEvents } from '../jobs/job-events.js';
 import type { JobStore } from '../stores/job-store.js';
 import { exactKey, leadsOut, looseKey } from './file-name.js';
 import { type IndexedJob, KeptEntries } from './kept-entries.js';

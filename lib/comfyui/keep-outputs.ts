@@ -4,9 +4,9 @@ import { JobTrackerError, messageOf } from '../errors.js';
 import { writeSidecar } from '../images/answer-sidecar.js';
 import type { ImageStore } from '../images/image-store.js';
 import type { ComfyUIFile, JobError } from '../job.js';
-import { imageStem, leftImages } from '../left-images.js';
+import { imageStem, leftImages } from '../jobs/left-images.js';
+import type { KeptAnswer, RunningJob } from '../jobs/running-job.js';
 import type { Logger } from '../logger.js';
-import type { KeptAnswer, RunningJob } from '../running-job.js';
 import { downloadOutput } from './download-output.js';
 import type { Turn } from './turns.js';
 

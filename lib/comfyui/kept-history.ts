@@ -1,5 +1,5 @@
 import type { ImageStore } from '../images/image-store.js';
-import type { JobEvents } from '../job-events.js';
+import type { JobEvents } from '../jobs/job-events.js';
 import type { Logger } from '../logger.js';
 import type { JobStore } from '../stores/job-store.js';
 import { EntryTexts } from './entry-texts.js';

@@ -1,6 +1,6 @@
 import { jsonOf, objectOf } from '../backends/request-values.js';
 import type { JobProgress } from '../job.js';
-import type { RunningJob } from '../running-job.js';
+import type { RunningJob } from '../jobs/running-job.js';
 import type { ComfyUIFollower } from './follower.js';
 import { type NodeState, PromptProgress } from './prompt-progress.js';
 

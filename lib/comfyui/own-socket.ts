@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type WebSocket from 'ws';
 import { basicAuthorization } from '../http/backend-call.js';
 import { lookup } from '../http/lookup.js';
-import type { RunningJob } from '../running-job.js';
+import type { RunningJob } from '../jobs/running-job.js';
 
 const HANDSHAKE_WITHIN_MS = 10_000;
 const FIRST_RETRY_MS = 500;

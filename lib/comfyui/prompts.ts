@@ -1,9 +1,9 @@
 import type { ImageStore } from '../images/image-store.js';
 import type { Job, JobProgress } from '../job.js';
-import type { JobEvents } from '../job-events.js';
-import type { JobRecorder } from '../job-recorder.js';
+import type { JobEvents } from '../jobs/job-events.js';
+import type { JobRecorder } from '../jobs/job-recorder.js';
+import type { RunningJob } from '../jobs/running-job.js';
 import type { Logger } from '../logger.js';
-import type { RunningJob } from '../running-job.js';
 import type { JobStore } from '../stores/job-store.js';
 import { ComfyUIFollower } from './follower.js';
 import { createKeptHistory, type KeptHistory } from './kept-history.js';

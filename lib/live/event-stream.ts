@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http';
 import { type Identity, mayTouch } from '../auth/identity.js';
 import type { Job, JobProgress } from '../job.js';
-import { type JobState, jobJson } from '../job-json.js';
+import { type JobState, jobJson } from '../jobs/job-json.js';
 import { eventFrame, HEARTBEAT_FRAME } from './event-frame.js';
 
 /** So much may wait for a client that reads slowly. */

@@ -1,11 +1,11 @@
 import type { ServerResponse } from 'node:http';
 import { messageOf } from '../errors.js';
 import { isFinished, type Job } from '../job.js';
-import type { JobEventMap, JobEvents } from '../job-events.js';
-import type { JobState } from '../job-json.js';
-import type { Jobs } from '../jobs.js';
+import type { JobEventMap, JobEvents } from '../jobs/job-events.js';
+import type { JobState } from '../jobs/job-json.js';
+import type { Jobs } from '../jobs/jobs.js';
+import type { WaitingPlace } from '../jobs/waiting-jobs.js';
 import type { Logger } from '../logger.js';
-import type { WaitingPlace } from '../waiting-jobs.js';
 import { RETRY_FRAME } from './event-frame.js';
 import { EventStream, type Viewer } from './event-stream.js';
 import { QueuePositions } from './queue-positions.js';

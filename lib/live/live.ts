@@ -1,11 +1,11 @@
 import type { Backend } from '../backends/backend.js';
 import type { Job } from '../job.js';
-import type { JobEvents } from '../job-events.js';
-import type { JobState } from '../job-json.js';
-import type { JobRecorder } from '../job-recorder.js';
-import type { Jobs } from '../jobs.js';
+import type { JobEvents } from '../jobs/job-events.js';
+import type { JobState } from '../jobs/job-json.js';
+import type { JobRecorder } from '../jobs/job-recorder.js';
+import type { Jobs } from '../jobs/jobs.js';
+import type { WaitingPlace } from '../jobs/waiting-jobs.js';
 import type { Logger } from '../logger.js';
-import type { WaitingPlace } from '../waiting-jobs.js';
 import { LiveEvents } from './live-events.js';
 import { ProgressBoard } from './progress-board.js';
 import { ProgressPoll } from './progress-poll.js';

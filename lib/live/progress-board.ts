@@ -1,5 +1,5 @@
 import { isFinished, type Job, type JobProgress } from '../job.js';
-import type { JobEvents } from '../job-events.js';
+import type { JobEvents } from '../jobs/job-events.js';
 import type { Logger } from '../logger.js';
 
 /** A job's progress is told at most so often. */

@@ -1,6 +1,6 @@
 import type { ProgressSource } from '../backends/backend.js';
 import type { BackendName } from '../job.js';
-import type { JobRecorder } from '../job-recorder.js';
+import type { JobRecorder } from '../jobs/job-recorder.js';
 import type { ProgressBoard } from './progress-board.js';
 
 const EVERY_MS = 1_000;

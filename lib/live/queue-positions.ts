@@ -1,6 +1,6 @@
 import type { Job } from '../job.js';
-import type { Jobs } from '../jobs.js';
-import type { WaitingPlace } from '../waiting-jobs.js';
+import type { Jobs } from '../jobs/jobs.js';
+import type { WaitingPlace } from '../jobs/waiting-jobs.js';
 import type { EventStream } from './event-stream.js';
 
 /** Positions change all at once whenever a job is let in; they are told at most so often. */

@@ -4,7 +4,7 @@ import type { ImageStore } from '../images/image-store.js';
 import { isStoredPath } from '../images/stored-path.js';
 import { inParallel } from '../in-parallel.js';
 import { isFinished, type Job } from '../job.js';
-import type { JobEvents } from '../job-events.js';
+import type { JobEvents } from '../jobs/job-events.js';
 import type { Logger } from '../logger.js';
 import type { JobStore } from '../stores/job-store.js';
 

@@ -4,7 +4,7 @@ import { openSidecar, type Sidecar } from '../images/answer-sidecar.js';
 import { base64Length, streamBase64 } from '../images/base64-stream.js';
 import type { ImageStore, StoredFile } from '../images/image-store.js';
 import type { Job } from '../job.js';
-import { type JobState, jobJson } from '../job-json.js';
+import { type JobState, jobJson } from '../jobs/job-json.js';
 import { asPlainJson } from '../json/python-json.js';
 import { streamTo } from './stream-to.js';
 

@@ -1,6 +1,6 @@
 import { isFinished, type Job } from '../job.js';
-import type { JobEvents } from '../job-events.js';
-import type { Jobs } from '../jobs.js';
+import type { JobEvents } from '../jobs/job-events.js';
+import type { Jobs } from '../jobs/jobs.js';
 
 export interface JobEndsOptions {
   readonly jobs: Pick<Jobs, 'get'>;

@@ -5,7 +5,7 @@ import { isForeign } from '../http/cross-origin.js';
 import { answerError } from '../http/error-answer.js';
 import type { Job } from '../job.js';
 import { isJobId } from '../job-id.js';
-import type { Jobs } from '../jobs.js';
+import type { Jobs } from '../jobs/jobs.js';
 import type { MakeTrackerRoute } from './tracker-route.js';
 
 export interface WithJobOptions {

@@ -1,14 +1,14 @@
-import { atMost } from './at-most.js';
-import type { AnswerAgain, Backend } from './backends/backend.js';
-import type { Claim, Deliveries } from './deliveries.js';
-import { messageOf } from './errors.js';
-import type { DetachedResponse } from './http/detached-response.js';
-import type { EarlyHead } from './http/early-head.js';
-import type { ImageStore } from './images/image-store.js';
-import { type KeptAnswer, openKeptAnswer } from './images/kept-answer.js';
-import { isFinished } from './job.js';
-import type { Logger } from './logger.js';
-import type { JobStore } from './stores/job-store.js';
+import { atMost } from '../at-most.js';
+import type { AnswerAgain, Backend } from '../backends/backend.js';
+import { messageOf } from '../errors.js';
+import type { DetachedResponse } from '../http/detached-response.js';
+import type { EarlyHead } from '../http/early-head.js';
+import type { ImageStore } from '../images/image-store.js';
+import { type KeptAnswer, openKeptAnswer } from '../images/kept-answer.js';
+import { isFinished } from '../job.js';
+import type { Claim, Deliveries } from '../jobs/deliveries.js';
+import type { Logger } from '../logger.js';
+import type { JobStore } from '../stores/job-store.js';
 
 /** A disk that is stuck must not keep a client from a new generation. */
 const OPEN_WITHIN_MS = 2_000;

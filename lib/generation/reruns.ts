@@ -1,12 +1,12 @@
-import { JobTrackerError, messageOf } from './errors.js';
-import type { GatewayBackends } from './gateway-backends.js';
+import { JobTrackerError, messageOf } from '../errors.js';
+import type { GatewayBackends } from '../gateway-backends.js';
+import { replayedRequest } from '../http/replayed-request.js';
+import { isFinished, type Job } from '../job.js';
+import type { Logger } from '../logger.js';
+import type { JobStore } from '../stores/job-store.js';
+import type { KeptRequests } from '../stores/kept-requests.js';
+import type { RequestFile } from '../stores/request-file.js';
 import { Generation, type GenerationOptions } from './generation.js';
-import { replayedRequest } from './http/replayed-request.js';
-import { isFinished, type Job } from './job.js';
-import type { Logger } from './logger.js';
-import type { JobStore } from './stores/job-store.js';
-import type { KeptRequests } from './stores/kept-requests.js';
-import type { RequestFile } from './stores/request-file.js';
 
 export interface RerunsOptions {
   readonly store: JobStore;

@@ -1,17 +1,17 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Transform } from 'node:stream';
-import { atMost } from './at-most.js';
-import type { AnswerCapture, Backend } from './backends/backend.js';
-import { messageOf } from './errors.js';
-import { createAnswerDecoder, isPlain } from './http/answer-decoder.js';
-import { ClientOutlet } from './http/client-outlet.js';
-import { EXPOSED_HEADERS } from './http/cross-origin.js';
-import { type AnswerHead, type AnswerListener, DetachedResponse } from './http/detached-response.js';
-import { EarlyHead, type EarlyHeadOptions } from './http/early-head.js';
-import type { ImageStore } from './images/image-store.js';
-import type { JobError } from './job.js';
-import type { Logger } from './logger.js';
-import type { RunningJob } from './running-job.js';
+import { atMost } from '../at-most.js';
+import type { AnswerCapture, Backend } from '../backends/backend.js';
+import { messageOf } from '../errors.js';
+import { createAnswerDecoder, isPlain } from '../http/answer-decoder.js';
+import { ClientOutlet } from '../http/client-outlet.js';
+import { EXPOSED_HEADERS } from '../http/cross-origin.js';
+import { type AnswerHead, type AnswerListener, DetachedResponse } from '../http/detached-response.js';
+import { EarlyHead, type EarlyHeadOptions } from '../http/early-head.js';
+import type { ImageStore } from '../images/image-store.js';
+import type { JobError } from '../job.js';
+import type { RunningJob } from '../jobs/running-job.js';
+import type { Logger } from '../logger.js';
 
 /** The end of an answer waits so long for the job to be Completed, so that who has the answer finds the job complete. */
 const HOLD_END_MS = 1_000;

@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
-import type { Job, JobProgress } from './job.js';
-import type { Logger } from './logger.js';
+import type { Job, JobProgress } from '../job.js';
+import type { Logger } from '../logger.js';
 
 /** What happens to jobs, each event with the job as it is then. */
 export interface JobEventMap {

@@ -1,10 +1,10 @@
 import { hash } from 'node:crypto';
-import { atMost } from './at-most.js';
-import { messageOf } from './errors.js';
-import { isFinished, type Job } from './job.js';
+import { atMost } from '../at-most.js';
+import { messageOf } from '../errors.js';
+import { isFinished, type Job } from '../job.js';
+import type { Logger } from '../logger.js';
+import type { JobStore } from '../stores/job-store.js';
 import type { JobEvents } from './job-events.js';
-import type { Logger } from './logger.js';
-import type { JobStore } from './stores/job-store.js';
 
 /** A request does not wait any longer to learn whether it is another try. */
 const LOOK_UP_WITHIN_MS = 2_000;

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { EXPOSED_HEADERS } from './http/cross-origin.js';
-import { answerError } from './http/error-answer.js';
-import type { JobQueue } from './job-queue.js';
+import { EXPOSED_HEADERS } from '../http/cross-origin.js';
+import { answerError } from '../http/error-answer.js';
+import type { JobQueue } from '../jobs/job-queue.js';
 
 /** Answers with 429 (RFC 6585): as many jobs wait as may, and this one comes too much. */
 export function answerQueueFull(

@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test } from '@jest/globals';
-import type { JobChange, JobError } from '../lib/index.js';
-import { RunningJob } from '../lib/running-job.js';
-import { makeJob } from './helpers/job-records.js';
+import type { JobChange, JobError } from '../../lib/index.js';
+import { RunningJob } from '../../lib/jobs/running-job.js';
+import { makeJob } from '../helpers/job-records.js';
 
 const cancelled: JobError = { code: 'cancelled', message: 'The job was cancelled' };
 

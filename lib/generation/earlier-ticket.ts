@@ -1,8 +1,8 @@
-import type { Delivery } from './deliveries.js';
-import type { DetachedResponse } from './http/detached-response.js';
-import type { Job } from './job.js';
-import type { JobRecorder } from './job-recorder.js';
-import type { JobStore } from './stores/job-store.js';
+import type { DetachedResponse } from '../http/detached-response.js';
+import type { Job } from '../job.js';
+import type { Delivery } from '../jobs/deliveries.js';
+import type { JobRecorder } from '../jobs/job-recorder.js';
+import type { JobStore } from '../stores/job-store.js';
 
 export interface EarlierTicketOptions {
   readonly job: Job;

@@ -1,38 +1,38 @@
 import { createHash } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { atMost } from './at-most.js';
-import type { Backend, RequestFacts } from './backends/backend.js';
+import { atMost } from '../at-most.js';
+import type { Backend, RequestFacts } from '../backends/backend.js';
+import { messageOf } from '../errors.js';
+import type { GatewayBackend } from '../gateway-backends.js';
+import type { EarlyHeadOptions } from '../http/early-head.js';
+import { answerError } from '../http/error-answer.js';
+import { saysAll } from '../http/parsed-body.js';
+import { RequestBody } from '../http/request-body.js';
+import { shareShape } from '../http/shared-shape.js';
+import type { ImageStore } from '../images/image-store.js';
+import type { Job } from '../job.js';
 import {
   type Claim,
   type Deliveries,
   type Delivery,
   identifyRequest,
   type RequestIdentity,
-} from './deliveries.js';
+} from '../jobs/deliveries.js';
+import { jobJson, jobUrl } from '../jobs/job-json.js';
+import type { QueueTicket, Reservation } from '../jobs/job-queue.js';
+import type { JobRecorder } from '../jobs/job-recorder.js';
+import type { RunningJob } from '../jobs/running-job.js';
+import { memberEdits } from '../json/member-edits.js';
+import { editedText, type TextEdit } from '../json/text-edits.js';
+import { TopLevelMembers } from '../json/top-level-members.js';
+import type { Logger } from '../logger.js';
+import type { JobStore } from '../stores/job-store.js';
+import type { KeptRequests } from '../stores/kept-requests.js';
 import { giveEarlierAnswer } from './earlier-answer.js';
 import { giveEarlierTicket } from './earlier-ticket.js';
-import { messageOf } from './errors.js';
-import type { GatewayBackend } from './gateway-backends.js';
 import { GenerationAnswer } from './generation-answer.js';
-import type { EarlyHeadOptions } from './http/early-head.js';
-import { answerError } from './http/error-answer.js';
-import { saysAll } from './http/parsed-body.js';
-import { RequestBody } from './http/request-body.js';
-import { shareShape } from './http/shared-shape.js';
-import type { ImageStore } from './images/image-store.js';
-import type { Job } from './job.js';
-import { jobJson, jobUrl } from './job-json.js';
-import type { QueueTicket, Reservation } from './job-queue.js';
-import type { JobRecorder } from './job-recorder.js';
-import { memberEdits } from './json/member-edits.js';
-import { editedText, type TextEdit } from './json/text-edits.js';
-import { TopLevelMembers } from './json/top-level-members.js';
-import type { Logger } from './logger.js';
 import { answerQueueFull } from './queue-full.js';
 import { RequestKeeping } from './request-keeping.js';
-import type { RunningJob } from './running-job.js';
-import type { JobStore } from './stores/job-store.js';
-import type { KeptRequests } from './stores/kept-requests.js';
 
 /** Whoever was answered with 202 may ask for the job after so many seconds. */
 const ASK_AGAIN_SECONDS = 5;

@@ -1,4 +1,4 @@
-import { JobTrackerError, messageOf } from './errors.js';
+import { JobTrackerError, messageOf } from '../errors.js';
 import {
   type BackendName,
   type Job,
@@ -6,11 +6,11 @@ import {
   type JobError,
   type RequestFields,
   unixSeconds,
-} from './job.js';
+} from '../job.js';
+import type { Logger } from '../logger.js';
+import type { JobStore } from '../stores/job-store.js';
 import { type JobEvents, type RecordEvent, tell } from './job-events.js';
-import type { Logger } from './logger.js';
 import { RunningJob } from './running-job.js';
-import type { JobStore } from './stores/job-store.js';
 
 /** A request that cannot be recorded within this time goes on without an id. */
 const RECORD_WITHIN_MS = 2_000;

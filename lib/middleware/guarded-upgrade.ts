@@ -2,13 +2,13 @@ import type { IncomingMessage, Server } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Express } from 'express';
-import { type Identity, isRefusal, type Refusal } from './auth/identity.js';
-import { isForeign } from './http/cross-origin.js';
-import { refuseUpgrade } from './http/error-answer.js';
-import type { Forwarder } from './http/forward.js';
-import { originForm } from './http/forward-headers.js';
-import { offersHttp2, serveWithoutUpgrade } from './http/plain-upgrade.js';
-import type { Logger } from './logger.js';
+import { type Identity, isRefusal, type Refusal } from '../auth/identity.js';
+import { isForeign } from '../http/cross-origin.js';
+import { refuseUpgrade } from '../http/error-answer.js';
+import type { Forwarder } from '../http/forward.js';
+import { originForm } from '../http/forward-headers.js';
+import { offersHttp2, serveWithoutUpgrade } from '../http/plain-upgrade.js';
+import type { Logger } from '../logger.js';
 
 export interface GuardedUpgradeOptions {
   /** Never rejects. Absent where nobody is known by name. */

@@ -1,6 +1,6 @@
 import type { RequestHandler } from 'express';
-import type { Backend } from './backends/backend.js';
-import type { JobRecorder } from './job-recorder.js';
+import type { Backend } from '../backends/backend.js';
+import type { JobRecorder } from '../jobs/job-recorder.js';
 
 export interface NoteDisturbancesOptions {
   readonly backends: readonly Pick<Backend, 'name' | 'disturbance'>[];

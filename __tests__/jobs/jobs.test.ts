@@ -1,11 +1,11 @@
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
-import { FileImageStore } from '../lib/images/file-image-store.js';
-import { createJobEvents, type JobEvents } from '../lib/job-events.js';
-import { createJobs, type Jobs } from '../lib/jobs.js';
-import type { JobStore } from '../lib/stores/job-store.js';
-import { LowdbJobStore } from '../lib/stores/lowdb-job-store.js';
-import { type CollectedLog, collectLog, makeJob } from './helpers/job-records.js';
-import { tempFolders } from './helpers/temp-folder.js';
+import { FileImageStore } from '../../lib/images/file-image-store.js';
+import { createJobEvents, type JobEvents } from '../../lib/jobs/job-events.js';
+import { createJobs, type Jobs } from '../../lib/jobs/jobs.js';
+import type { JobStore } from '../../lib/stores/job-store.js';
+import { LowdbJobStore } from '../../lib/stores/lowdb-job-store.js';
+import { type CollectedLog, collectLog, makeJob } from '../helpers/job-records.js';
+import { tempFolders } from '../helpers/temp-folder.js';
 
 const newFolder = tempFolders();
 

@@ -1,6 +1,6 @@
 import type { RequestHandler } from 'express';
-import { comfyui } from './backends/comfyui.js';
-import type { Logger } from './logger.js';
+import { comfyui } from '../backends/comfyui.js';
+import type { Logger } from '../logger.js';
 
 /** The middleware that says, once, why a prompt on its way to ComfyUI gets no job id. */
 export function warnOfUntrackedPrompts(logger: Logger): RequestHandler {

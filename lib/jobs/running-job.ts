@@ -1,4 +1,4 @@
-import type { Ticket } from './backends/backend.js';
+import type { Ticket } from '../backends/backend.js';
 import {
   type BackendName,
   type ComfyUIFile,
@@ -7,7 +7,7 @@ import {
   type JobError,
   type RequestFields,
   unixSeconds,
-} from './job.js';
+} from '../job.js';
 
 /** Outcomes of an answer: where somebody has stopped the backend in the middle, they say no more than that. */
 const OUTCOMES_OF_ANSWER: readonly JobError['code'][] = ['backend', 'unreachable', 'not_stored', 'empty'];

@@ -1,9 +1,9 @@
 import { extname } from 'node:path/posix';
-import { messageOf } from './errors.js';
-import type { ImageStore } from './images/image-store.js';
-import { inParallel } from './in-parallel.js';
-import type { Job, JobChange } from './job.js';
-import type { Logger } from './logger.js';
+import { messageOf } from '../errors.js';
+import type { ImageStore } from '../images/image-store.js';
+import { inParallel } from '../in-parallel.js';
+import type { Job, JobChange } from '../job.js';
+import type { Logger } from '../logger.js';
 
 const AT_ONCE = 16;
 

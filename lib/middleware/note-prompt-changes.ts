@@ -1,6 +1,6 @@
 import type { RequestHandler } from 'express';
-import { promptChange } from './backends/comfyui-paths.js';
-import type { ComfyUIFollower } from './comfyui/follower.js';
+import { promptChange } from '../backends/comfyui-paths.js';
+import type { ComfyUIFollower } from '../comfyui/follower.js';
 
 /**
  * The middleware in front of what is passed on: where a client takes prompts out of ComfyUI's hands, whoever follows them

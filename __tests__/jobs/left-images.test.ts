@@ -1,11 +1,11 @@
 import { mkdir, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from '@jest/globals';
-import { FileImageStore } from '../lib/images/file-image-store.js';
-import type { ImageStore } from '../lib/images/image-store.js';
-import { imageStem, leftImages } from '../lib/left-images.js';
-import { type CollectedLog, collectLog, makeJob } from './helpers/job-records.js';
-import { tempFolders } from './helpers/temp-folder.js';
+import { FileImageStore } from '../../lib/images/file-image-store.js';
+import type { ImageStore } from '../../lib/images/image-store.js';
+import { imageStem, leftImages } from '../../lib/jobs/left-images.js';
+import { type CollectedLog, collectLog, makeJob } from '../helpers/job-records.js';
+import { tempFolders } from '../helpers/temp-folder.js';
 
 const newFolder = tempFolders();
 const jobs = [1, 2, 3].map((number) => makeJob(number));

@@ -1,8 +1,8 @@
 import type { Request, RequestHandler } from 'express';
+import type { GatewayBackends } from '../gateway-backends.js';
+import { Generation, type GenerationOptions } from '../generation/generation.js';
+import { readPreferences } from '../http/preferences.js';
 import { callerOf } from './caller.js';
-import type { GatewayBackends } from './gateway-backends.js';
-import { Generation, type GenerationOptions } from './generation.js';
-import { readPreferences } from './http/preferences.js';
 
 export interface TrackGenerationOptions extends GenerationOptions {
   readonly backends: Pick<GatewayBackends, 'matching'>;

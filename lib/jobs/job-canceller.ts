@@ -1,11 +1,11 @@
-import { atMost } from './at-most.js';
-import type { Backend } from './backends/backend.js';
-import { JobTrackerError, messageOf } from './errors.js';
-import { type BackendName, isFinished, type JobError } from './job.js';
+import { atMost } from '../at-most.js';
+import type { Backend } from '../backends/backend.js';
+import { JobTrackerError, messageOf } from '../errors.js';
+import { type BackendName, isFinished, type JobError } from '../job.js';
+import type { Logger } from '../logger.js';
 import type { JobQueue } from './job-queue.js';
 import type { JobRecorder } from './job-recorder.js';
 import type { Jobs } from './jobs.js';
-import type { Logger } from './logger.js';
 import type { RunningJob } from './running-job.js';
 
 /** A job that has been stopped is over so soon, unless the backend takes its time to let go of it. */

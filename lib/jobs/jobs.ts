@@ -1,9 +1,9 @@
-import type { ImageStore } from './images/image-store.js';
-import type { Thumbnails } from './images/thumbnails.js';
-import { isFinished, type Job } from './job.js';
+import type { ImageStore } from '../images/image-store.js';
+import type { Thumbnails } from '../images/thumbnails.js';
+import { isFinished, type Job } from '../job.js';
+import type { Logger } from '../logger.js';
+import type { JobPage, JobQuery, JobStore } from '../stores/job-store.js';
 import { type JobEvents, tell } from './job-events.js';
-import type { Logger } from './logger.js';
-import type { JobPage, JobQuery, JobStore } from './stores/job-store.js';
 
 /** The jobs that are kept, for the host's own code and for the routes. */
 export interface Jobs {

@@ -1,4 +1,4 @@
-import type { Job } from './job.js';
+import type { Job } from '../job.js';
 
 /** What of a job is shown beside its images: the extension's members first, in its order, then ours. */
 const SHOWN = [

@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { JobQueue, type QueueTicket } from '../lib/job-queue.js';
+import { JobQueue, type QueueTicket } from '../../lib/jobs/job-queue.js';
 
 /** Enters a job and notes in `order` when it is let in. */
 function enter(queue: JobQueue, id: string, order: string[] = []): QueueTicket {

@@ -1,7 +1,7 @@
 import type { Request, RequestHandler } from 'express';
-import { type Identity, isRefusal, type Refusal } from './auth/identity.js';
-import { isForeignChange, isPreflight, isSimpleRequest } from './http/cross-origin.js';
-import { answerError } from './http/error-answer.js';
+import { type Identity, isRefusal, type Refusal } from '../auth/identity.js';
+import { isForeignChange, isPreflight, isSimpleRequest } from '../http/cross-origin.js';
+import { answerError } from '../http/error-answer.js';
 
 export interface RequireLoginOptions {
   readonly identify: (req: Request) => Identity | Refusal | Promise<Identity | Refusal>;

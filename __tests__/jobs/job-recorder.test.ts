@@ -1,15 +1,15 @@
 import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
-import { type JobError, JobTrackerError } from '../lib/index.js';
-import type { Job } from '../lib/job.js';
-import { createJobEvents, type JobEvents } from '../lib/job-events.js';
-import { generateJobId } from '../lib/job-id.js';
-import { JobRecorder, type NewJob } from '../lib/job-recorder.js';
-import type { RunningJob } from '../lib/running-job.js';
-import type { JobStore } from '../lib/stores/job-store.js';
-import { LowdbJobStore } from '../lib/stores/lowdb-job-store.js';
-import { type CollectedLog, collectLog, makeJob } from './helpers/job-records.js';
-import { gate } from './helpers/scripted-backend.js';
-import { tempFolders } from './helpers/temp-folder.js';
+import { type JobError, JobTrackerError } from '../../lib/index.js';
+import type { Job } from '../../lib/job.js';
+import { generateJobId } from '../../lib/job-id.js';
+import { createJobEvents, type JobEvents } from '../../lib/jobs/job-events.js';
+import { JobRecorder, type NewJob } from '../../lib/jobs/job-recorder.js';
+import type { RunningJob } from '../../lib/jobs/running-job.js';
+import type { JobStore } from '../../lib/stores/job-store.js';
+import { LowdbJobStore } from '../../lib/stores/lowdb-job-store.js';
+import { type CollectedLog, collectLog, makeJob } from '../helpers/job-records.js';
+import { gate } from '../helpers/scripted-backend.js';
+import { tempFolders } from '../helpers/temp-folder.js';
 
 const newFolder = tempFolders();
 const facts: NewJob = { prompt: 'a boat', ip: '192.0.2.7', backend: 'a1111', path: '/sdapi/v1/txt2img' };

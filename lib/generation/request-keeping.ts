@@ -1,13 +1,13 @@
 import type { IncomingMessage } from 'node:http';
-import { atMost } from './at-most.js';
-import { messageOf } from './errors.js';
-import type { RequestBody } from './http/request-body.js';
-import type { Logger } from './logger.js';
-import type { RunningJob } from './running-job.js';
-import type { JobStore } from './stores/job-store.js';
-import type { KeptRequests } from './stores/kept-requests.js';
-import type { RequestFile } from './stores/request-file.js';
-import type { RequestHead } from './stores/request-head.js';
+import { atMost } from '../at-most.js';
+import { messageOf } from '../errors.js';
+import type { RequestBody } from '../http/request-body.js';
+import type { RunningJob } from '../jobs/running-job.js';
+import type { Logger } from '../logger.js';
+import type { JobStore } from '../stores/job-store.js';
+import type { KeptRequests } from '../stores/kept-requests.js';
+import type { RequestFile } from '../stores/request-file.js';
+import type { RequestHead } from '../stores/request-head.js';
 
 /** A disk that is stuck keeps a generation waiting so long, and no longer. */
 const KEEP_WITHIN_MS = 2_000;

@@ -1,9 +1,9 @@
 import { beforeEach, describe, expect, jest, test } from '@jest/globals';
-import { type Claim, Deliveries, type Delivery, identifyRequest } from '../lib/deliveries.js';
-import type { Job } from '../lib/job.js';
-import { createJobEvents, type JobEvents } from '../lib/job-events.js';
-import type { JobStore } from '../lib/stores/job-store.js';
-import { type CollectedLog, collectLog, makeJob } from './helpers/job-records.js';
+import type { Job } from '../../lib/job.js';
+import { type Claim, Deliveries, type Delivery, identifyRequest } from '../../lib/jobs/deliveries.js';
+import { createJobEvents, type JobEvents } from '../../lib/jobs/job-events.js';
+import type { JobStore } from '../../lib/stores/job-store.js';
+import { type CollectedLog, collectLog, makeJob } from '../helpers/job-records.js';
 
 const traits = { caller: 'ann', method: 'POST', url: '/sdapi/v1/txt2img', bodyHash: 'h', key: undefined };
 const plain = identifyRequest(traits);
