@@ -2,6 +2,7 @@ import { type IncomingMessage, type OutgoingHttpHeaders, ServerResponse } from '
 import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
 import { onConnectionLoss } from './connection-loss.js';
+import type { AnyFunction, FrontMethods } from './front-methods.js';
 import { makeLastOnConnection, moveToNullSocket, NullSocket } from './null-socket.js';
 import { rawAnswer } from './raw-answer.js';
 import { resetSocket } from './reset-socket.js';
@@ -12,13 +13,7 @@ import {
   toBytes,
   type WriteArguments,
 } from './response-arguments.js';
-import {
-  type AnyFunction,
-  type BehindGetters,
-  type BehindMethods,
-  type FrontMethods,
-  ResponsePatch,
-} from './response-patch.js';
+import { type BehindGetters, type BehindMethods, ResponsePatch } from './response-patch.js';
 
 /** Status and headers as the handler behind meant them. */
 export interface AnswerHead {
