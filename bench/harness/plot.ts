@@ -24,6 +24,7 @@ export function plotSvg({ title, xTitle, panels }: Plot): string {
   const drawn = panels.map((panel, n) => drawPanel(panel, TOP + n * (PANEL_HEIGHT + GAP), longest));
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" font-family="sans-serif" font-size="12">`,
+    `<title>${escaped(title)}</title>`,
     `<rect width="100%" height="100%" fill="white"/>`,
     `<text x="${LEFT}" y="20" font-size="15">${escaped(title)}</text>`,
     ...drawn,
