@@ -32,8 +32,6 @@ export class BodyBytes {
   #source: (() => AsyncIterable<Buffer>) | undefined;
   /** Bytes are taken one chunk after the other, whoever asks. */
   #taking: Promise<unknown> = Promise.resolve();
-  /** Somebody has begun to take bytes one chunk after the other. */
-  #isTaken = false;
   #arrivedBytes = 0;
   #givenBytes = 0;
   /** Every byte is here, read or unread. */
@@ -71,9 +69,8 @@ export class BodyBytes {
    * undefined where they are not.
    */
   takeAtOnce(): Buffer | undefined {
-    const isUntouched = this.#unread.length === 1 && this.#givenBytes === 0 && !this.#isTaken;
-    if (!isUntouched || this.#source || this.#isCopied || this.#arrivedBytes > AT_ONCE_BYTES)
-      return undefined;
+    const isAllHere = this.#unread.length === 1 && this.arriving.sizeBytes === this.#arrivedBytes;
+    if (!isAllHere || this.#source || this.#isCopied || this.#arrivedBytes > AT_ONCE_BYTES) return undefined;
     const chunks = this.arriving.takeAll();
     if (!chunks) return undefined;
     const [first] = chunks;
@@ -174,7 +171,6 @@ export class BodyBytes {
 
   /** @param onTaken gets the chunk before anybody can take the next one. */
   #take(onTaken: (chunk: Buffer) => void = () => {}): Promise<Buffer | undefined> {
-    this.#isTaken = true;
     const taken = this.#taking.then(async () => {
       for (let spool = this.#unread[0]; spool; spool = this.#unread[0]) {
         const chunk = spool.nextInMemory() ?? (await spool.next());

@@ -105,22 +105,16 @@ export class ResponsePatch<Owner> {
 
   /** Runs what belongs to the client's side. compression() in front sees there what the client accepts. */
   outward<T>(call: (front: FrontMethods) => T): T {
+    // Node's own methods do not look at it.
+    const headers = this.#isFrontPatched ? this.#req.headers : undefined;
+    const behind = headers?.['accept-encoding'];
     this.#inside += 1;
-    if (!this.#isFrontPatched) {
-      try {
-        return call(this.front);
-      } finally {
-        this.#inside -= 1;
-      }
-    }
-    const { headers } = this.#req;
-    const behind = headers['accept-encoding'];
-    setOrDelete(headers, 'accept-encoding', this.#acceptEncoding);
+    if (headers) setOrDelete(headers, 'accept-encoding', this.#acceptEncoding);
     try {
       return call(this.front);
     } finally {
       this.#inside -= 1;
-      setOrDelete(headers, 'accept-encoding', behind);
+      if (headers) setOrDelete(headers, 'accept-encoding', behind);
     }
   }
 
