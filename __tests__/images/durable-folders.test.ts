@@ -1,4 +1,4 @@
-import { access, mkdir, readdir, writeFile } from 'node:fs/promises';
+import { access, mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, describe, expect, jest, test } from '@jest/globals';
 import { DurableFolders } from '../../lib/images/durable-folders.js';
@@ -34,6 +34,20 @@ describe('DurableFolders', () => {
     await writeFile(join(base, 'full', 'file'), '');
     for (const name of ['empty', 'empty', 'full']) await folders.removeIfEmpty(join(base, name));
     expect(await readdir(base)).toEqual(['full']);
+  });
+
+  test.each([
+    ['by itself', (folders: DurableFolders, folder: string) => folders.removeIfEmpty(folder)],
+    ['by somebody else', (_folders: DurableFolders, folder: string) => rm(folder, { recursive: true })],
+  ])('makes a folder again, durably, that was removed %s', async (_who, remove) => {
+    const folder = join(await newFolder(), 'day');
+    const folders = new DurableFolders();
+    await folders.use(folder, async () => {});
+    await remove(folders, folder);
+    const syncs = jest.spyOn(await fileHandlePrototype(), 'sync');
+    await folders.use(folder, () => writeFile(join(folder, 'file'), ''));
+    expect(await readdir(folder)).toEqual(['file']);
+    expect(syncs).toHaveBeenCalledTimes(1);
   });
 
   test('goes on after a step that failed', async () => {

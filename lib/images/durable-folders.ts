@@ -7,7 +7,7 @@ import { systemCodeOf } from '../errors.js';
 export class DurableFolders {
   /** Folders in which a folder was made; one whose sync fails is tried again by the next who uses one. */
   readonly #unsynced = new Set<string>();
-  /** Folders that are there and durable, unless somebody else has removed them. */
+  /** Folders that were made durable here. One that has been removed since is made again by the next who uses it. */
   readonly #ready = new Set<string>();
   #last: Promise<unknown> = Promise.resolve();
   readonly #running = new Map<string, Promise<void>>();
@@ -38,7 +38,6 @@ export class DurableFolders {
 
   removeIfEmpty(folder: string): Promise<void> {
     return this.#inOrder(async () => {
-      this.#ready.delete(folder);
       try {
         await rmdir(folder);
       } catch (error) {
